@@ -71,3 +71,31 @@ class SandboxRefused(SandboxError):
 
     cause = "refused"
     transient = True
+
+
+class EvaluationError(TasksError):
+    """The evaluation cannot be done on this host, which says nothing about the content: no fact to vote on."""
+
+
+class EvaluationUnavailable(EvaluationError):
+    """The evaluation cannot be done now (memory, device, disk); later or elsewhere it may be."""
+
+    transient = True
+
+
+class InvalidContent(TasksError):
+    """The content itself is wrong, for every verifier alike. Never leaves the evaluation: it becomes a verdict.
+
+    `rule` is the stable short name of what was broken (``forbidden-layer``), `place` says where in which file, and
+    `sentence` what is wrong and what was expected.
+    """
+
+    def __init__(self, rule: str, place: str, sentence: str) -> None:
+        super().__init__(f"{place}: {sentence}" if place else sentence)
+        self.rule = rule
+        self.place = place
+        self.sentence = sentence
+
+    def __reduce__(self) -> tuple[type[InvalidContent], tuple[str, str, str]]:
+        """Keep all parts when the error crosses a process border."""
+        return (InvalidContent, (self.rule, self.place, self.sentence))
