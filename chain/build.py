@@ -1,9 +1,10 @@
-"""Compile the contracts: ``python -m chain.build`` rewrites ``chain/artifacts/*.json``, ``--check`` only compares.
+"""Compile the contracts: ``python -m chain.build`` rewrites ``chain/artifacts/*.json``, ``--check`` only
+compares.
 
 An artifact is what the rest of the package needs of a contract, so that running a verifier needs no compiler:
-``{"contract", "compiler", "source", "sourceSha256", "abi", "bytecode", "deployedSize"}``; bytecode is the creation
-code as 0x-prefixed hex, without constructor arguments. The EVM version and the optimisation level are pragmas of the
-source. The compiler (Vyper, of the ``dev`` extra) is imported here and nowhere else.
+``{"contract", "compiler", "source", "sourceSha256", "abi", "bytecode", "deployedSize"}``; bytecode is the
+creation code as 0x-prefixed hex, without constructor arguments. The EVM version and the optimisation level
+are pragmas of the source. The compiler (Vyper, of the ``dev`` extra) is imported here and nowhere else.
 """
 
 import argparse
@@ -38,10 +39,9 @@ def compile_contract(name: str) -> dict[str, Any]:
 
 def render(artifact: dict[str, Any]) -> str:
     """Render an artifact as it stands in the repository: stable, one ABI entry a line."""
-    abi = ",\n".join("    " + json.dumps(entry, sort_keys=True) for entry in artifact["abi"])
-    head = {key: value for key, value in artifact.items() if key != "abi"}
-    body = json.dumps(head, indent=2, sort_keys=True)
-    return body.removesuffix("\n}") + f',\n  "abi": [\n{abi}\n  ]\n}}\n'
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in artifact.items() if key != "abi"]
+    abi = ",\n".join("    " + json.dumps(entry) for entry in artifact["abi"])
+    return "{\n" + ",\n".join([*lines, f'  "abi": [\n{abi}\n  ]']) + "\n}\n"
 
 
 def stale_artifacts() -> list[str]:
@@ -55,7 +55,7 @@ def _stored(name: str) -> str | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rebuild the artifacts, or with ``--check`` report the stale ones; the exit code is 1 if there are any."""
+    """Rebuild the artifacts, or with ``--check`` report the stale ones (then the exit code is 1)."""
     parser = argparse.ArgumentParser(prog="python -m chain.build", description="Compile the contracts.")
     parser.add_argument("--check", action="store_true", help="compare only; exit 1 if an artifact is stale")
     if parser.parse_args(arguments).check:

@@ -172,6 +172,7 @@ struct AssignmentView:
     passMark: int256
     higherPasses: bool
     tolerance: uint256
+    createdAt: uint256
     phase: uint8
     commitDeadline: uint256
     revealDeadline: uint256
@@ -976,6 +977,7 @@ def assignments(verifier: address, cursor: uint256, limit: uint256) -> DynArray[
                 passMark=c.passMark,
                 higherPasses=c.higherPasses,
                 tolerance=c.tolerance,
+                createdAt=c.createdAt,
                 phase=self._phase(challenge),
                 commitDeadline=c.commitDeadline,
                 revealDeadline=c.revealDeadline,
