@@ -11,13 +11,16 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from eth_abi.exceptions import DecodingError
 from eth_typing import ChecksumAddress
+from eth_utils.abi import collapse_if_tuple
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception
+from web3.exceptions import ContractLogicError, Web3Exception
 from web3.logs import DISCARD
 
 from chain.errors import CallReverted, ContractMissing, EndpointUnavailable, NotFound, SettingsError
@@ -89,9 +92,7 @@ class BoundContract:
         if not chosen:
             raise SettingsError(f"no address for the {self.contract_name}: set {self.setting} or pass one")
         self.address = checksum_address(chosen, what=f"the {self.contract_name}")
-        self._contract = self.w3.eth.contract(
-            address=self.address, abi=load_artifact(self.contract_name).abi, decode_tuples=True
-        )
+        self._contract = self.w3.eth.contract(address=self.address, abi=load_artifact(self.contract_name).abi)
         try:
             self._probed = self._read(self.probe)
         except (CallReverted, ContractMissing) as error:
@@ -107,23 +108,31 @@ class BoundContract:
         )
 
     def _read(self, view: str, *arguments: Any, block: int | None = None) -> Any:
-        """Call a view, at the given block or at the latest one."""
-        function = self._contract.get_function_by_name(view)(*arguments)
+        """Call a view, at the given block or at the latest one; structs come with the names of their fields.
+
+        Decoded here and not by web3, which makes a class for each struct it meets: a page has a hundred.
+        """
         what = f"{self.contract_name}.{view}{arguments}"
+        request = {"to": self.address, "data": self._contract.encode_abi(view, args=list(arguments))}
         try:
-            return function.call(block_identifier="latest" if block is None else block)
+            data = self.w3.eth.call(request, "latest" if block is None else block)  # type: ignore[arg-type]
+            return self._decode(view, bytes(data))
         except ContractLogicError as error:
             reason = revert_reason(error)
             kind = f"{what} at {self.address} was refused: {decode_revert(error)}"
             if reason in _NOT_FOUND:
                 raise NotFound(kind) from error
             raise CallReverted(kind, reason=reason) from error
-        except BadFunctionCallOutput as error:
+        except DecodingError as error:
             raise ContractMissing(f"{what}: nothing at {self.address} answers this call") from error
         except (Web3Exception, RequestException, OSError) as error:
             raise EndpointUnavailable(
                 f"{what} could not be read from the chain's endpoint: {error}"
             ) from error
+
+    def _decode(self, view: str, data: bytes) -> Any:
+        output = _output_of(self.contract_name, view)
+        return _named(output, self.w3.codec.decode([collapse_if_tuple(output)], data)[0])
 
     def _logged(self, event: str, transaction: str | bytes, field: str) -> int:
         """A number out of this contract's own event in a mined transaction."""
@@ -138,6 +147,25 @@ class BoundContract:
         return ContractCall(
             to=self.address, data=bytes.fromhex(data[2:]), value_wei=value_wei, describe=describe
         )
+
+
+@cache
+def _output_of(contract: str, view: str) -> dict[str, Any]:
+    entry = next(entry for entry in load_artifact(contract).abi if entry.get("name") == view)
+    output: dict[str, Any] = entry["outputs"][0]
+    return output
+
+
+def _named(component: dict[str, Any], value: Any) -> Any:
+    """Give a decoded value the names of its ABI component, and addresses their checksum."""
+    kind: str = component["type"]
+    if kind.endswith("[]"):
+        inner = {**component, "type": kind.removesuffix("[]")}
+        return [_named(inner, item) for item in value]
+    if kind == "tuple":
+        fields = component["components"]
+        return SimpleNamespace(**{f["name"]: _named(f, v) for f, v in zip(fields, value, strict=True)})
+    return Web3.to_checksum_address(value) if kind == "address" else value
 
 
 def _connected(w3: Web3 | str | None) -> Web3:
