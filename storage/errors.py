@@ -6,8 +6,6 @@ retried until its deadline; ``False`` means that the content itself is wrong for
 one may vote on.
 """
 
-# ruff: noqa: N818 - the names say what happened; that they are errors is said by their base
-
 from typing import ClassVar
 
 
