@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chain.calls import ContractCall
     from chain.challenges import (
         Assignment,
+        Ballot,
         Challenge,
         ChallengeRef,
         Model,
@@ -41,6 +42,7 @@ _HOME = {
     "calls": ("ContractCall",),
     "challenges": (
         "Assignment",
+        "Ballot",
         "Challenge",
         "ChallengeRef",
         "Model",

@@ -157,6 +157,39 @@ class Challenge:
         return self.phase is Phase.SETTLED
 
 
+    def phase_by(self, now: float) -> Phase:
+        """The later of the phase that was read and the one that `now` (unix seconds) implies without further votes."""
+        if self.settled:
+            return Phase.SETTLED
+        implied = phase_at(
+            now,
+            k=self.terms.k,
+            commits=self.commits,
+            reveals=self.reveals,
+            commit_deadline=self.commit_deadline,
+            reveal_deadline=self.reveal_deadline,
+        )
+        return max(self.phase, implied)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the chain: its number, and its timestamp in unix seconds."""
+
+    number: int
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """Where one verifier stands in a challenge: the phase, and what of its vote is on chain."""
+
+    phase: Phase
+    commitment: bytes
+    committed: bool
+    revealed: bool
+
+
 @dataclass(frozen=True)
 class VoteView:
     """One ballot of a challenge; `payout_wei` and `slashed_wei` are 0 until the challenge is settled."""

@@ -7,9 +7,14 @@ send nothing. What a verifier owes is decided in `chain/owed.py`.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from requests.exceptions import RequestException
+from web3.exceptions import Web3Exception
+
 from chain.calls import BoundContract, ContractCall
 from chain.challenges import (
     Assignment,
+    Ballot,
+    Block,
     Challenge,
     Phase,
     PoolTerms,
@@ -18,6 +23,7 @@ from chain.challenges import (
     VerifierAccount,
     VoteView,
 )
+from chain.errors import EndpointUnavailable
 
 _PAGE = 100
 _EMPTY = bytes(32)
@@ -60,6 +66,17 @@ class ValidatorPool(BoundContract):
             if len(page) < _PAGE:
                 return found
 
+    def latest_block(self) -> Block:
+        """Number and timestamp of the chain's latest block: what a consistent read of several accounts starts from.
+
+        Raises EndpointUnavailable if nobody answers.
+        """
+        try:
+            block = self.w3.eth.get_block("latest")
+        except (Web3Exception, RequestException, OSError) as error:
+            raise EndpointUnavailable(f"the chain's endpoint does not tell its latest block: {error}") from error
+        return Block(number=block["number"], timestamp=block["timestamp"])
+
     def challenge(self, challenge_id: int) -> Challenge:
         """Read a challenge; NotFound if there is none with this number."""
         return _challenge(self._read("getChallenge", challenge_id))
@@ -67,6 +84,21 @@ class ValidatorPool(BoundContract):
     def votes(self, challenge_id: int) -> list[VoteView]:
         """The ballots of a challenge, in the order of the draw; NotFound if there is no such challenge."""
         return [_vote(raw) for raw in self._read("getVotes", challenge_id)]
+
+    def ballot(self, challenge_id: int, verifier: str, *, now: float | None = None) -> Ballot | None:
+        """Where one verifier stands in a challenge, in two calls at one block; None if it was not drawn for it.
+
+        `now` (unix seconds) moves the phase on where no block has been mined since a deadline passed.
+        """
+        account = self.w3.to_checksum_address(verifier)
+        block = self.w3.eth.block_number
+        challenge = _challenge(self._read("getChallenge", challenge_id, block=block))
+        votes = [_vote(raw) for raw in self._read("getVotes", challenge_id, block=block)]
+        mine = next((vote for vote in votes if vote.verifier == account), None)
+        if mine is None:
+            return None
+        phase = challenge.phase if now is None else challenge.phase_by(now)
+        return Ballot(phase=phase, commitment=mine.commitment, committed=mine.committed, revealed=mine.revealed)
 
     def verifier(self, address: str) -> VerifierAccount:
         """An account in the pool; all zeros if it never had to do with it."""

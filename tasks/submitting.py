@@ -16,9 +16,10 @@ from typing import Any
 
 from celery import Task
 
-from chain import Phase, Verdict
+from chain import Ballot, Phase, Verdict
+from chain.accounts import Signer
 from chain.calls import ContractCall
-from chain.errors import StepExpired, StepNotOwed, StepRejected, VoteLost
+from chain.errors import JournalError, NotFound, StepExpired, StepNotOwed, StepRejected
 from chain.journal import VoteRecord
 from chain.votes import Vote, commitment, derive_salt, recover_vote
 from storage import StorageError, cid_of
@@ -34,10 +35,6 @@ logger = logging.getLogger(__name__)
 # With less time than this left a reveal no longer waits for the report to be published: it names the CID that the
 # report will have. A vote that is not revealed is slashed; a report that comes late is only late.
 PUBLISH_RESERVE_SECONDS = 20.0
-
-# Around a new evaluation's score so many scores on either side are tried against the commitment: ten times the
-# default tolerance between two honest hosts.
-RECOVERY_RADIUS = 1000
 
 
 @protocol_task("submit.commit")
@@ -64,17 +61,12 @@ def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = Non
         raise ValueError("submit.reveal needs a job or an evaluation")
     ref = challenge_of(job)
     with working(self, job, last=True):
-        state = runtime.pool(ref.pool).ballot(ref.challenge_id, ref.account)
-        if state.phase is not Phase.REVEAL or not state.committed or state.revealed:
+        ballot = _ballot(ref)
+        if not _owed(ballot, Phase.REVEAL):
             return _done(ref, "reveal", StepOutcome.NOT_OWED, detail="revealed already, or the phase is over")
-        record = find_vote(ref, state.commitment, evaluated)
+        record = find_vote(ref, ballot.commitment, evaluated)
         if record is not None:
             return _reveal(ref, record)
-    if evaluated is not None:
-        raise VoteLost(
-            f"challenge {ref.challenge_id}: the commitment of {ref.account} is opened neither by the journal nor by any"
-            f" score within {RECOVERY_RADIUS} of the one just evaluated; it cannot be revealed and will be slashed"
-        )
     logger.warning("recover job=%s challenge=%d account=%s", job.job_id, ref.challenge_id, ref.account)
     return self.replace(recovery_chain(job, app=self.app, priority=URGENT_PRIORITY))
 
@@ -105,14 +97,24 @@ def challenge_of(job: Job) -> ChallengeRef:
 
 def owes(ref: ChallengeRef, phase: Phase) -> bool:
     """Whether the account still owes the step of a phase, by the chain's word at this moment."""
-    state = runtime.pool(ref.pool).ballot(ref.challenge_id, ref.account)
-    if state.phase is not phase:
+    return _owed(_ballot(ref), phase)
+
+
+def _ballot(ref: ChallengeRef) -> Ballot:
+    ballot = runtime.pool(ref.pool).ballot(ref.challenge_id, ref.account, now=time.time())
+    if ballot is None:
+        raise NotFound(f"challenge {ref.challenge_id} of pool {ref.pool} was not assigned to {ref.account}")
+    return ballot
+
+
+def _owed(ballot: Ballot, phase: Phase) -> bool:
+    if ballot.phase is not phase:
         return False
     match phase:
         case Phase.COMMIT:
-            return not state.committed
+            return not ballot.committed
         case Phase.REVEAL:
-            return state.committed and not state.revealed
+            return ballot.committed and not ballot.revealed
         case _:
             return phase is Phase.SETTLE
 
@@ -126,7 +128,7 @@ def vote_of(evaluated: Evaluated) -> Vote:
 
 
 def prepare_vote(ref: ChallengeRef, evaluated: Evaluated) -> VoteRecord:
-    """Sign the report and write vote, salt and report to the journal.
+    """Sign the report and write vote, salt and report to the journal; return the vote to commit to.
 
     A vote that the journal holds already is kept: had its commitment been sent before a crash, a second evaluation
     must not replace what opens it.
@@ -136,39 +138,49 @@ def prepare_vote(ref: ChallengeRef, evaluated: Evaluated) -> VoteRecord:
     if known is not None:
         return known
     signer = runtime.signer(ref.account)
-    salt = derive_salt(signer, chain_id=ref.chain_id, pool=ref.pool, challenge_id=ref.challenge_id)
-    report = sign_report_document(Report.model_validate(evaluated.report), signer)
-    journal.record_vote(ref.vote_key, vote_of(evaluated), salt, report)
+    salt = derive_salt(signer, ref.chain_id, ref.pool, ref.challenge_id)
+    journal.record_vote(ref.vote_key, vote_of(evaluated), salt, _signed(evaluated, signer))
     record = journal.vote(ref.vote_key)
     if record is None:
-        raise VoteLost(f"challenge {ref.challenge_id}: the journal does not hold the vote that was just written to it")
+        raise JournalError(f"challenge {ref.challenge_id}: the journal does not hold the vote that was just written")
     return record
 
 
-def find_vote(ref: ChallengeRef, on_chain: bytes, evaluated: Evaluated | None) -> VoteRecord | None:
-    """The vote that opens the commitment on chain: from the journal, or found again around an evaluation."""
-    journal = runtime.journal()
-    known = journal.vote(ref.vote_key)
-    if known is not None and _commitment(ref, known.vote, known.salt) == on_chain:
-        return known
+def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) -> VoteRecord | None:
+    """The vote that opens the commitment on chain: from the journal, or found again around an evaluation.
+
+    None: only another evaluation can tell.
+
+    Raises:
+        VoteLost: not even the evaluation leads to it.
+    """
+    for record in runtime.journal().votes(ref.vote_key):
+        if _commitment(ref, record.vote, record.salt) == committed:
+            return record
     signer = runtime.signer(ref.account)
-    salt = derive_salt(signer, chain_id=ref.chain_id, pool=ref.pool, challenge_id=ref.challenge_id)
-    guess = Vote(Verdict.UNAVAILABLE, 0) if evaluated is None else vote_of(evaluated)
+    salt = derive_salt(signer, ref.chain_id, ref.pool, ref.challenge_id)
+    if evaluated is None:
+        # The votes that carry no score need no evaluation: two hashes tell.
+        for vote in (Vote(Verdict.UNAVAILABLE, 0), Vote(Verdict.INVALID, 0)):
+            if _commitment(ref, vote, salt) == committed:
+                return VoteRecord(vote, salt, b"", time.time())
+        return None
     vote = recover_vote(
-        on_chain,
-        guess,
+        committed,
+        vote_of(evaluated),
         chain_id=ref.chain_id,
         pool=ref.pool,
         challenge_id=ref.challenge_id,
         verifier=ref.account,
         salt=salt,
-        radius=0 if evaluated is None else RECOVERY_RADIUS,
     )
-    if vote is None:
-        return None
-    report = b"" if evaluated is None else sign_report_document(Report.model_validate(evaluated.report), signer)
     logger.info("recovered challenge=%d account=%s verdict=%s", ref.challenge_id, ref.account, vote.verdict.name)
-    return VoteRecord(vote=vote, salt=salt, report=report)
+    return VoteRecord(vote, salt, _signed(evaluated, signer), time.time())
+
+
+def _signed(evaluated: Evaluated, signer: Signer) -> bytes:
+    """The report as it will be published: canonical JSON with the account's EIP-712 signature."""
+    return sign_report_document(Report.model_validate(evaluated.report), signer)
 
 
 def _reveal(ref: ChallengeRef, record: VoteRecord) -> StepDone:

@@ -112,12 +112,12 @@ class Dispatcher:
     def _owed(self) -> tuple[list[PlannedStep], int]:
         steps: dict[str, PlannedStep] = {}
         seen = 0
+        block = self._pool.latest_block()
         for account in self._accounts:
-            page = self._pool.read_assignments(account)
-            wall = self._clock()
-            for assignment in page.assignments:
+            for assignment in self._pool.assignments(account, block=block.number):
                 seen += 1
-                step = self._plan(assignment, account, chain_now=max(wall, page.timestamp), wall_now=wall)
+                wall = self._clock()
+                step = self._plan(assignment, account, chain_now=max(wall, block.timestamp), wall_now=wall)
                 if step is not None:
                     steps.setdefault(step.lease_key, step)
         return order(steps.values()), seen
