@@ -1,0 +1,1 @@
+"""Tests of the whole road, end to end on real parts."""
