@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _POLL_SECONDS = 0.02
+_KILL_SECONDS = 5.0
 _PROC = Path("/proc")
 
 
@@ -62,25 +63,29 @@ class Session:
 
 
 def end(sessions: Iterable[Session], grace_seconds: float) -> list[Session]:
-    """End sessions: ask their leaders, wait, then kill what is left. Returns those that had to be killed."""
+    """End sessions: ask their leaders, wait, then kill what is left. Returns those whose time ran out.
+
+    What outlives its leader is killed without waiting: nobody is left whom it could report to.
+    """
     asked = list(sessions)
     for session in asked:
         session.send_leader(signal.SIGTERM)
-    remaining = _wait_until_empty(asked, grace_seconds)
-    for session in remaining:
-        session.send(signal.SIGKILL)
-    _wait_until_empty(remaining, grace_seconds)
-    return remaining
-
-
-def _wait_until_empty(sessions: list[Session], seconds: float) -> list[Session]:
-    """Wait until no session has members; returns those that still have some when the time is over."""
-    deadline = time.monotonic() + seconds
-    remaining = [session for session in sessions if session.members()]
+    deadline = time.monotonic() + grace_seconds
+    remaining = _still_led(asked)
     while remaining and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        remaining = [session for session in remaining if session.members()]
+        remaining = _still_led(remaining)
+    deadline = time.monotonic() + _KILL_SECONDS
+    for session in asked:
+        # More than once: a process may be forking just then. Not for ever: one may wait for a dead disk.
+        while session.members() and time.monotonic() < deadline:
+            session.send(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
     return remaining
+
+
+def _still_led(sessions: list[Session]) -> list[Session]:
+    return [session for session in sessions if session.pid in session.members()]
 
 
 @dataclass(frozen=True)
