@@ -20,7 +20,13 @@ from eth_utils.abi import collapse_if_tuple
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import Web3
-from web3.exceptions import ContractLogicError, Web3Exception
+from web3.exceptions import (
+    ContractLogicError,
+    InvalidEventABI,
+    LogTopicError,
+    MismatchedABI,
+    Web3Exception,
+)
 from web3.logs import DISCARD
 
 from chain.errors import CallReverted, ContractMissing, EndpointUnavailable, NotFound, SettingsError
@@ -133,6 +139,15 @@ class BoundContract:
     def _decode(self, view: str, data: bytes) -> Any:
         output = _output_of(self.contract_name, view)
         return _named(output, self.w3.codec.decode([collapse_if_tuple(output)], data)[0])
+
+    def decoded_event(self, log: Any) -> tuple[str, dict[str, Any]] | None:
+        """Name and fields of one of this contract's events; None for a log that is none of them."""
+        for abi in self._contract.events:
+            try:
+                return abi.event_name, dict(abi().process_log(log)["args"])
+            except (MismatchedABI, LogTopicError, InvalidEventABI):
+                continue
+        return None
 
     def _logged(self, event: str, transaction: str | bytes, field: str) -> int:
         """A number out of this contract's own event in a mined transaction."""
