@@ -1,9 +1,9 @@
 """Everything that can go wrong between this project and a chain, one class for each way out of it.
 
-Here live the exceptions of the package `chain`. A caller needs two facts about each: the sentence, which is written
-for the person who runs the verifier (what happened, to which challenge, account or host, and what to do), and
-`transient`: True if the same call may succeed later without anybody doing anything, so that a task retries it.
-Decoding of reverts is not here but in `chain/reverts.py`.
+Here live the exceptions of the package `chain`. A caller needs two facts about each: the sentence, which is
+written for the person who runs the verifier (what happened, to which challenge, account or host, and what
+to do), and `transient`: True if the same call may succeed later without anybody doing anything, so that a
+task retries it. Decoding of reverts is not here but in `chain/reverts.py`.
 """
 
 from typing import ClassVar
@@ -19,18 +19,20 @@ class SettingsError(ChainError):
     """A FITCHAIN_ setting of the chain is missing or makes no sense; the message names it."""
 
 
-# --- accounts and keys -------------------------------------------------------------------------------------------
+# --- accounts and keys ---
 
 
 class KeystoreError(ChainError):
-    """A keyfile, its password or a development key cannot be used; the message names the file, never the key."""
+    """A keyfile, its password or a development key cannot be used; the message names the file, never the
+    key.
+    """
 
 
 class UnknownAccount(ChainError):
     """No key for the account that should sign is loaded here."""
 
 
-# --- endpoints ---------------------------------------------------------------------------------------------------
+# --- endpoints ---
 
 
 class EndpointUnavailable(ChainError):
@@ -43,7 +45,7 @@ class WrongChain(ChainError):
     """An endpoint serves another chain than the one that is configured."""
 
 
-# --- contracts ---------------------------------------------------------------------------------------------------
+# --- contracts ---
 
 
 class ContractMissing(ChainError):
@@ -51,7 +53,10 @@ class ContractMissing(ChainError):
 
 
 class CallReverted(ChainError):
-    """A contract refused a call or a mined transaction. `reason` is the contract's own sentence, if it gave one."""
+    """A contract refused a call or a mined transaction.
+
+    `reason` is the contract's own sentence, if it gave one.
+    """
 
     def __init__(self, message: str, *, reason: str | None = None, transaction: str | None = None) -> None:
         super().__init__(message)
@@ -67,7 +72,7 @@ class NotFound(ChainError):
     """The model or challenge that was asked for does not exist on chain."""
 
 
-# --- votes -------------------------------------------------------------------------------------------------------
+# --- votes ---
 
 
 class VoteLost(ChainError):
@@ -82,15 +87,17 @@ class SignatureInvalid(ChainError):
     """A report's signature is malformed or was not made by the account it claims."""
 
 
-# --- transactions ------------------------------------------------------------------------------------------------
+# --- transactions ---
 
 
 class StepRejected(CallReverted):
-    """The simulation shows that the contract would revert: nothing was sent, and sending again cannot help."""
+    """The simulation shows that the contract would revert: nothing was sent, and sending cannot help."""
 
 
 class StepNotOwed(ChainError):
-    """The chain no longer asks for this step (another worker did it, or its phase is over): nothing was sent."""
+    """The chain no longer asks for this step (another worker did it, or its phase is over): nothing was
+    sent.
+    """
 
 
 class StepExpired(ChainError):
