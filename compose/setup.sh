@@ -13,11 +13,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly ROOT=$PWD
 readonly LOCAL=$ROOT/.local
 readonly VENV=$ROOT/.venv
+readonly LOG=$LOCAL/setup.log
 readonly ANVIL_VERSION=1.7.1
 PYTHON=${PYTHON:-python3}
 
-say() { printf '\033[1m%s\033[0m\n' "setup: $*" >&2; }
+say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+
+# Runs a command whose output matters only if it fails.
+quietly() {
+  mkdir -p "$LOCAL"
+  if ! "$@" >"$LOG" 2>&1; then
+    printf 'setup: "%s" failed:\n' "$*" >&2
+    tail -n 20 "$LOG" | sed 's/^/  | /' >&2
+    return 1
+  fi
+}
 
 # Prints the command prefix that makes one root: nothing for root, "sudo -n" where it needs no password. Else fails.
 root_prefix() {
@@ -33,10 +44,9 @@ apt_install() { # PACKAGE...
   prefix=$(root_prefix) || return 1
   say "installing $* by apt-get"
   # shellcheck disable=SC2086 # the prefix is zero or two words
-  if ! $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2; then
-    $prefix apt-get update -qq >&2 &&
-      $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
-  fi
+  quietly $prefix apt-get update -qq || say "the package lists could not be renewed; trying those that are here"
+  # shellcheck disable=SC2086
+  quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
 # --- Python ---------------------------------------------------------------------------------------------------------
@@ -60,7 +70,8 @@ setup_python() {
     "$PYTHON" -m venv "$VENV"
   fi
   say "installing packages into .venv (the first time this takes a minute or two)"
-  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 \
+    --constraint constraints.txt --editable '.[dev]'
   touch "$VENV/.ready"
 }
 
@@ -79,10 +90,10 @@ unpack_redis() {
   chmod -R go+rX "$home"
   local -a apt=(apt-get -qq -o "Dir::State::lists=$home/lists" -o "Dir::Cache=$home/cache" -o Debug::NoLocking=1
     -o APT::Sandbox::User=)
-  "${apt[@]}" update >&2 || return 1
+  quietly "${apt[@]}" update || return 1
   names=$("${apt[@]}" -s install --no-install-recommends redis-server | awk '/^Inst/ {print $2}') || return 1
   # shellcheck disable=SC2086 # one argument a package
-  (cd "$home/debs" && "${apt[@]}" download ${names:-redis-server redis-tools}) >&2 || return 1
+  (cd "$home/debs" && quietly "${apt[@]}" download ${names:-redis-server redis-tools}) || return 1
   local deb
   for deb in "$home"/debs/*.deb; do
     dpkg -x "$deb" "$home/root"
@@ -123,8 +134,8 @@ anvil_there() {
 install_anvil() { # NPM
   say "installing anvil $ANVIL_VERSION into .local"
   mkdir -p "$LOCAL/anvil" "$LOCAL/bin"
-  "$1" install --prefix "$LOCAL/anvil" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
-    --loglevel=error "@foundry-rs/anvil@$ANVIL_VERSION" >&2 || return 1
+  quietly "$1" install --prefix "$LOCAL/anvil" --no-save --no-package-lock --ignore-scripts --no-audit --no-fund \
+    --no-update-notifier "@foundry-rs/anvil@$ANVIL_VERSION" || return 1
   local program
   for program in "$LOCAL"/anvil/node_modules/@foundry-rs/anvil-*/bin/anvil; do
     if [ -f "$program" ]; then
