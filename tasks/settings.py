@@ -1,6 +1,7 @@
 """Settings of the tasks package, from environment variables with the prefix ``FITCHAIN_``.
 
-Nothing else in this package reads the environment. Sizes are bytes and may carry a unit (``4GiB``, ``256 KiB``).
+Nothing else in this package reads the environment. Sizes are bytes and may carry a unit (``4GiB``, ``256
+KiB``).
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ class TasksSettings(BaseSettings):
         default=600.0, gt=0, description="wall clock of one evaluation, after which its sandbox is killed"
     )
     evaluation_memory_bytes: ByteSize = Field(
-        default=ByteSize(4 * _GIB), ge=64 * _MIB, description="memory of one evaluation beyond the idle runtime"
+        default=ByteSize(4 * _GIB),
+        ge=64 * _MIB,
+        description="memory of one evaluation beyond the idle runtime",
     )
     evaluation_threads: int = Field(default=1, ge=1, le=256, description="threads of one evaluation")
     sandbox_minimum: Literal["none", "limits", "seccomp", "landlock", "full"] = Field(
         default="limits",
-        description="lowest sandbox level under which strangers' models are evaluated; below it the worker refuses",
+        description="lowest sandbox level at which strangers' models are evaluated; below it, none are",
     )
     sandbox_disable: Annotated[frozenset[str], NoDecode] = Field(
         default=frozenset(), description="sandbox layers to leave off, comma separated; for diagnosis only"
