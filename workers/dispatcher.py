@@ -83,9 +83,13 @@ class Dispatcher:
                 logger.error("tick failed, trying again in %.0f s: %s", tick_seconds, error)
             stop.wait(max(0.1, tick_seconds - (time.monotonic() - started)))
         try:
-            self._leadership.resign()
+            self.resign()
         except redis.RedisError as error:
             logger.warning("could not resign, a stand-by takes over when the lease ends: %s", error)
+
+    def resign(self) -> None:
+        """Let a stand-by take over at once. Raises redis.RedisError: it will when the claim has run out."""
+        self._leadership.resign()
 
     def tick(self) -> TickReport:
         """Read, plan and enqueue once.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -11,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class WorkersSettings(BaseSettings):
     """Read from `FITCHAIN_*` environment variables."""
 
-    model_config = SettingsConfigDict(env_prefix="FITCHAIN_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="FITCHAIN_", env_ignore_empty=True, extra="ignore")
 
     accounts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Verifier accounts that the dispatcher serves: addresses, separated by commas."
@@ -29,6 +30,12 @@ class WorkersSettings(BaseSettings):
     queued_lease_seconds: float = Field(
         120.0, ge=5, description="After so long without a sign of life a step that was enqueued is enqueued again."
     )
+    most_waiting: int = Field(
+        200,
+        ge=1,
+        description="The dispatcher keeps at most so many evaluations waiting in the queues; the rest stays on chain"
+        " until there is room, so that what is urgent by then comes first.",
+    )
     soft_shutdown_seconds: float = Field(
         20.0, ge=0, description="How long a stopping worker lets its running task finish before it gives it back."
     )
@@ -37,7 +44,10 @@ class WorkersSettings(BaseSettings):
     flower_auth: SecretStr | None = Field(
         None, description="`user:password` for Flower's pages and API. Flower refuses to start without it."
     )
-    log_level: str = Field("INFO", description="Level of the workers' and the dispatcher's log lines.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", description="Level of the workers' and the dispatcher's log lines."
+    )
+    debug: bool = Field(False, description="Whether a command that fails shows its traceback.")
 
     @field_validator("accounts", mode="before")
     @classmethod
@@ -45,3 +55,8 @@ class WorkersSettings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment of this process, for a child that is to have it too."""
+    return dict(os.environ)
