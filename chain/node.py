@@ -64,7 +64,7 @@ _ANSWERS: tuple[tuple[Answer, tuple[str, ...]], ...] = (
         Answer.NONCE_TOO_LOW,
         ("nonce too low", "nonce is too low", "oldnonce", "correct nonce", "nonce has already"),
     ),
-    (Answer.NONCE_TAKEN, ("replacement", "to replace", "replacing")),
+    (Answer.NONCE_TAKEN, ("replac",)),
     (
         Answer.FEE_TOO_LOW,
         ("underpriced", "base fee", "basefee", "fee too low", "feetoolow", "price too low", "price below"),

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Self
 
-from eth_utils.address import is_address, to_checksum_address
+from eth_utils.address import is_checksum_address, is_hex_address, to_checksum_address
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -21,11 +21,14 @@ GWEI_WEI = 10**9
 
 def _address(value: str) -> str:
     """Checksum form of an address; mixed case is held to its checksum, so that a typing error is caught."""
-    if value and not is_address(value):
+    if not value:
+        return ""
+    mixed = value[2:] not in (value[2:].lower(), value[2:].upper())
+    if not is_hex_address(value) or (mixed and not is_checksum_address(value)):
         raise ValueError(
-            "is not an address: write 0x and 40 hexadecimal digits, with a correct checksum if mixed case"
+            "is no address: write 0x and 40 hexadecimal digits, in mixed case with a correct checksum"
         )
-    return to_checksum_address(value) if value else ""
+    return to_checksum_address(value)
 
 
 def _expanded(value: Path) -> Path:

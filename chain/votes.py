@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eth_hash.auto import keccak
-from eth_utils.address import is_address
+from eth_utils.address import is_hex_address
 
 from chain.accounts import Signer
 from chain.challenges import MAX_SCORE, Verdict
@@ -128,6 +128,6 @@ def _unsigned(value: int) -> bytes:
 
 
 def _address(value: str) -> bytes:
-    if not is_address(value):
+    if not is_hex_address(value):
         raise ValueError(f"{value!r} is not an address")
     return bytes.fromhex(value.removeprefix("0x")).rjust(_WORD_BYTES, b"\0")
