@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from storage.cid import CID, DAG_PB, IDENTITY, RAW
 from storage.errors import ContentInvalid, ContentMismatch, ContentTooLarge
+from storage.skeleton import Skeleton
 from storage.spool import Spool
 from storage.unixfs import file_node
 
@@ -42,7 +43,7 @@ class Limits:
     aside."""
 
     max_bytes: int
-    max_parts: int = 1_000_000
+    max_parts: int = 400_000
     max_depth: int = 32
     spool_bytes: int = 268_435_456
 
@@ -73,11 +74,13 @@ class Assembly:
     """One file under construction."""
 
     def __init__(self, cid: CID, target: Target, *, limits: Limits, progress: Progress | None = None) -> None:
+        """Begin with nothing but the root's CID; an identity CID is complete at once."""
         self.cid = cid
         self.max_bytes = limits.max_bytes
         self.size: int | None = None
         self.blocks = 0  # distinct blocks that were used, for whoever asks whether a source made progress
         self.received_bytes = 0
+        self.skeleton = Skeleton()
         self._target = target
         self._limits = limits
         self._progress = progress
@@ -180,6 +183,7 @@ class Assembly:
                 self._write(place.offset, node.body)
             if node.children:
                 batches.append(_children(place, known))
+        self.skeleton.add(first.cid, block, node)
         del self._pending[key]
         self._known[key] = known
         self.blocks += 1

@@ -33,10 +33,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A decoded node; ``data`` is a view of the block, or None where the node carries none."""
+    """A decoded node; ``data`` is a view of the block from ``data_at`` on, or None where the node carries
+    none.
+    """
 
     links: tuple[Link, ...]
     data: memoryview | None
+    data_at: int
 
 
 def encode_node(links: Sequence[Link], data: bytes) -> bytes:
@@ -55,8 +58,9 @@ def decode_node(block: bytes | memoryview) -> Node:
     """Take a node apart, strictly. Raises ContentInvalid."""
     links: list[Link] = []
     data: memoryview | None = None
+    data_at = 0
     links_done = False
-    for number, value in fields(memoryview(block)):
+    for number, value, at in fields(memoryview(block)):
         if not isinstance(value, memoryview):
             raise ContentInvalid(f"dag-pb field {number} is a number")
         if number == 2:
@@ -66,15 +70,15 @@ def decode_node(block: bytes | memoryview) -> Node:
             if len(links) > MAX_LINKS:
                 raise ContentInvalid(f"a dag-pb node with more than {MAX_LINKS} links")
         elif number == 1 and data is None:
-            data = value
+            data, data_at = value, at
             links_done = bool(links)
         else:
             raise ContentInvalid(f"dag-pb field {number} is unknown or repeated")
-    return Node(tuple(links), data)
+    return Node(tuple(links), data, data_at)
 
 
-def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a protobuf message in their order: number and value, bytes as views.
+def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
+    """The fields of a protobuf message in their order: number, value (bytes as views), position of the value.
 
     Raises ContentInvalid where the message breaks off or is not protobuf.
     """
@@ -84,8 +88,9 @@ def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             key, at = read_varint(view, at)
             number, wire = key >> 3, key & 7
             if wire == _VARINT:
+                start = at
                 value, at = _read_uint64(view, at)
-                yield number, value
+                yield number, value, start
                 continue
             if wire == _BYTES:
                 size, at = read_varint(view, at)
@@ -95,7 +100,7 @@ def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
                 raise ContentInvalid(f"protobuf wire type {wire} is not used here")
             if at + size > end:
                 raise ContentInvalid("a protobuf field reaches beyond its message")
-            yield number, view[at : at + size]
+            yield number, view[at : at + size], at
             at += size
     except InvalidCID as error:
         raise ContentInvalid(f"broken protobuf: {error}") from error
@@ -106,7 +111,7 @@ def _link(view: memoryview) -> Link:
     name = ""
     tsize: int | None = None
     last = 0
-    for number, value in fields(view):
+    for number, value, _ in fields(view):
         if number <= last:
             raise ContentInvalid("fields of a dag-pb link are out of order or repeated")
         last = number

@@ -131,7 +131,7 @@ class IPFS:
                 deadline=self._deadline(deadline_seconds),
                 progress=progress,
             )
-            target.finish()
+            target.sync()
             target.path.replace(into)
         return size
 

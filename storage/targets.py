@@ -57,14 +57,20 @@ class FileTarget:
         """Read back."""
         return os.pread(self._fd, size, offset)
 
-    def finish(self) -> None:
-        """Put the bytes on the disk and close the file."""
+    def fileno(self) -> int:
+        """The descriptor, for locking."""
+        return self._fd
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        return os.fstat(self._fd).st_size
+
+    def sync(self) -> None:
+        """Put the bytes on the disk."""
         try:
             os.fsync(self._fd)
         except OSError as error:
             raise full_or(error, self.path) from error
-        finally:
-            self.close()
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

@@ -38,10 +38,11 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The decoded UnixFS message of a node; ``body`` is a view of its block."""
+    """The decoded UnixFS message of a node; ``body`` is a view of it from ``body_at`` on."""
 
     kind: Kind
     body: memoryview
+    body_at: int
     filesize: int | None
     blocksizes: tuple[int, ...]
     hash_type: int | None
@@ -50,9 +51,13 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class FileNode:
-    """One node of a file: bytes of its own, then its children with the bytes that each of them stands for."""
+    """One node of a file: bytes of its own, then its children with the bytes that each of them stands for.
+
+    ``body`` is a view of the block from ``body_at`` on.
+    """
 
     body: memoryview
+    body_at: int
     children: tuple[tuple[CID, int], ...]
     size: int
 
@@ -64,7 +69,7 @@ def file_node(cid: CID, block: bytes | memoryview) -> FileNode:
     """
     view = memoryview(block)
     if cid.codec == RAW:
-        return FileNode(view, (), len(view))
+        return FileNode(view, 0, (), len(view))
     node, data = unixfs_node(cid, view)
     if data.kind not in (Kind.FILE, Kind.RAW):
         raise ContentInvalid(f"{cid} is {_NAMES[data.kind]}, not a file")
@@ -79,7 +84,7 @@ def file_node(cid: CID, block: bytes | memoryview) -> FileNode:
         # No importer writes it, and it would let a tiny DAG of empty parts grow without end.
         raise ContentInvalid(f"{cid} links to a part of no bytes")
     children = tuple((link.cid, part) for link, part in zip(node.links, data.blocksizes, strict=True))
-    return FileNode(data.body, children, size)
+    return FileNode(data.body, node.data_at + data.body_at, children, size)
 
 
 def unixfs_node(cid: CID, block: bytes | memoryview) -> tuple[Node, Data]:
@@ -120,14 +125,14 @@ def encode_folder(links: Sequence[Link]) -> bytes:
 
 def _decode(view: memoryview) -> Data:
     kind: Kind | None = None
-    body = view[:0]
+    body, body_at = view[:0], 0
     numbers: dict[int, int] = {}
     blocksizes: list[int] = []
-    for number, value in fields(view):
+    for number, value, at in fields(view):
         if number == 4:
             blocksizes.extend([value] if isinstance(value, int) else _packed(value))
         elif number == 2 and isinstance(value, memoryview):
-            body = value
+            body, body_at = value, at
         elif number == 1 and isinstance(value, int):
             try:
                 kind = Kind(value)
@@ -137,7 +142,7 @@ def _decode(view: memoryview) -> Data:
             numbers[number] = value
     if kind is None:
         raise ContentInvalid("the UnixFS message has no type")
-    return Data(kind, body, numbers.get(3), tuple(blocksizes), numbers.get(5), numbers.get(6))
+    return Data(kind, body, body_at, numbers.get(3), tuple(blocksizes), numbers.get(5), numbers.get(6))
 
 
 def _packed(view: memoryview) -> list[int]:

@@ -84,7 +84,7 @@ def new_session(watch: Watch) -> requests.Session:
 def _watched_pool(pool: Any, watch: Watch) -> Any:
     connection: Any = pool.ConnectionCls
 
-    class WatchedConnection(connection):  # type: ignore[misc,valid-type]
+    class WatchedConnection(connection):  # type: ignore[misc]
         def connect(self) -> None:
             super().connect()
             watch.add(self.sock)
