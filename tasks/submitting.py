@@ -26,7 +26,7 @@ from storage import StorageError, cid_of
 from tasks import runtime
 from tasks.chains import recovery_chain
 from tasks.messages import ChallengeRef, Evaluated, Job, StepDone, StepOutcome
-from tasks.report import Report, sign_report_document
+from tasks.report import Report, sign
 from tasks.steps import protocol_task, working
 from tasks.wire import URGENT_PRIORITY
 
@@ -180,7 +180,7 @@ def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) 
 
 def _signed(evaluated: Evaluated, signer: Signer) -> bytes:
     """The report as it will be published: canonical JSON with the account's EIP-712 signature."""
-    return sign_report_document(Report.model_validate(evaluated.report), signer)
+    return sign(Report.model_validate(evaluated.report), signer).to_bytes()
 
 
 def _reveal(ref: ChallengeRef, record: VoteRecord) -> StepDone:

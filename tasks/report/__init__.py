@@ -1,0 +1,8 @@
+"""The report: what an evaluation found, as signed JSON for verifiers and as a page for people.
+
+`document` defines the JSON and its signature, `page` renders it. Building one from a job is `tasks.reporting`.
+"""
+
+from tasks.report.document import Report, ReportedChallenge, ReportedInput, ReportedScoring, SignedReport, sign
+
+__all__ = ["Report", "ReportedChallenge", "ReportedInput", "ReportedScoring", "SignedReport", "sign"]
