@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StorageError,
         StoreFull,
     )
+    from storage.importer import cid_of
     from storage.ipfs import IPFS
     from storage.schemas import DataSchema, Features, Label, Location, ModelSchema, check_pair
     from storage.settings import StorageSettings
@@ -50,6 +51,7 @@ __all__ = [
     "StoreFull",
     "canonical_json",
     "check_pair",
+    "cid_of",
 ]
 
 _MODULES = {
@@ -58,6 +60,7 @@ _MODULES = {
     "Content": "content",
     "StorageSettings": "settings",
     "canonical_json": "canonical",
+    "cid_of": "importer",
     **dict.fromkeys(("DataSchema", "Features", "Label", "Location", "ModelSchema", "check_pair"), "schemas"),
 }
 

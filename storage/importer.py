@@ -6,6 +6,7 @@ node filled before the next begins. Blocks go to a sink as they are made; memory
 node of each level. Folders too large for one block (HAMT shards) are refused.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,11 @@ def add_file(
             levels[level] = []
             level += 1
     return _close(levels, sink, profile)
+
+
+def cid_of(data: bytes, *, profile: Profile = V0_2015) -> str:
+    """The CID that adding these bytes gives; nothing is stored."""
+    return str(add_file(io.BytesIO(data), lambda *_: None, profile=profile).cid)
 
 
 def add_path(
