@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chain.connection import connect
     from chain.deployment import Deployment, deploy
     from chain.errors import ChainError
+    from chain.history import ChallengeEvent, challenge_events
     from chain.journal import Journal
     from chain.outbox import MemoryOutboxStore, Outbox, Receipt, RedisOutboxStore
     from chain.owed import Step, owed_step
@@ -57,6 +58,7 @@ _HOME = {
     "connection": ("connect",),
     "deployment": ("Deployment", "deploy"),
     "errors": ("ChainError",),
+    "history": ("ChallengeEvent", "challenge_events"),
     "journal": ("Journal",),
     "outbox": ("MemoryOutboxStore", "Outbox", "Receipt", "RedisOutboxStore"),
     "owed": ("Step", "owed_step"),
