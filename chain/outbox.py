@@ -208,9 +208,9 @@ class Outbox:
             pause = min(pause * _POLL_GROWTH, self._policy.poll_seconds)
 
     def _needs_tending(self, entry: OutboxEntry, tended: float) -> bool:
-        """An entry that nobody has handed in needs it at once, the others from time to time."""
+        """At once if nobody has handed it in, or if its block is gone; else from time to time."""
         every = min(self._policy.replace_seconds / 2, _LONGEST_TEND_SECONDS)
-        return entry.state is State.SIGNED or self._clock() - tended >= every
+        return entry.state is not State.SENT or self._clock() - tended >= every
 
     def _refreshed(self, entry: OutboxEntry) -> OutboxEntry | None:
         """The entry as the store has it now; None if it was dropped or lost its nonce.

@@ -1,4 +1,4 @@
-"""Several worker processes on one account, on a real chain and a real Redis; processes killed at any moment."""
+"""Several worker processes on one account, on a real chain and Redis; and processes that are killed."""
 
 import json
 import signal
