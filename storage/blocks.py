@@ -92,7 +92,7 @@ class BlockStore:
         """
         block = self.read(cid)
         if block is None:
-            raise ContentNotFound(f"block {cid} is not in the store {self.folder}")
+            raise ContentNotFound(f"block {cid} was not found in the store {self.folder}")
         if not cid.matches(block):
             self.remove(cid)
             raise ContentMismatch(
@@ -111,7 +111,7 @@ class BlockStore:
         try:
             return self._path(cid).stat().st_size
         except FileNotFoundError as error:
-            raise ContentNotFound(f"block {cid} is not in the store {self.folder}") from error
+            raise ContentNotFound(f"block {cid} was not found in the store {self.folder}") from error
 
     def walk(self, root: CID) -> Iterator[tuple[CID, bytes]]:
         """All blocks of a DAG, verified, each once, parents before children and in the order of the file.

@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from storage.cid import CID, DAG_PB, RAW
 from storage.dagpb import Link
@@ -19,6 +19,14 @@ from storage.unixfs import encode_file, encode_folder, encode_leaf
 
 Sink = Callable[[CID, bytes], None]
 Progress = Callable[[int, int | None], None]
+
+
+class Readable(Protocol):
+    """What files are imported from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+
 
 _MAX_FOLDER_BLOCK_BYTES: Final = 262_144  # where Kubo begins to shard
 _MAX_FOLDER_DEPTH: Final = 64
@@ -52,7 +60,7 @@ class Added:
 
 
 def add_file(
-    stream: BinaryIO, sink: Sink, *, profile: Profile = V0_2015, on_bytes: Callable[[int], None] | None = None
+    stream: Readable, sink: Sink, *, profile: Profile = V0_2015, on_bytes: Callable[[int], None] | None = None
 ) -> Added:
     """Import the bytes of a stream until its end; ``on_bytes`` is told the size of each chunk."""
     levels: list[list[tuple[Link, int]]] = [[]]
@@ -132,7 +140,7 @@ def _size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+def _chunks(stream: Readable, size: int) -> Iterator[bytes]:
     """Chunks of exactly ``size`` bytes and a shorter last one; for no bytes at all, one empty chunk."""
     first = True
     while True:
