@@ -19,6 +19,7 @@ from storage.importer import V0_2015, Added, Profile, add_file, add_folder
 from storage.node.multipart import FOLDER_TYPE, Part
 from storage.unixfs import file_node
 
+AGENT: Final = "fitchain-embedded"
 _MAX_CHUNK_BYTES: Final = 1_048_576
 _CODECS: Final = {"raw": RAW, "dag-pb": DAG_PB, "protobuf": DAG_PB, "v0": DAG_PB}
 
@@ -54,9 +55,7 @@ class Commands:
 
     def id(self, call: Call) -> list[dict[str, Any]]:
         """A node without a network has neither identity nor addresses."""
-        return [
-            {"ID": "", "PublicKey": "", "Addresses": [], "AgentVersion": "fitchain-embedded", "Protocols": []}
-        ]
+        return [{"ID": "", "PublicKey": "", "Addresses": [], "AgentVersion": AGENT, "Protocols": []}]
 
     def add(self, call: Call) -> Iterator[dict[str, Any]]:
         """Import files and folders; one line for each, the folder that holds an entry after it."""
@@ -80,7 +79,7 @@ class Commands:
             folders = {f"/{name}" for name in folders} | {""}
         for folder in sorted(folders, key=lambda name: (-len(_parents(name)), name)):
             entries[folder] = add_folder(_children_of(folder, entries), sink, profile=profile)
-            yield _line(folder.removeprefix("/"), entries[folder])
+            yield {**_line(folder, entries[folder]), "Name": folder.removeprefix("/")}
         if call.flag("pin", True) and sink is not _discard:
             for name in entries:
                 if not _parents(name):
@@ -185,9 +184,8 @@ def _parents(name: str) -> list[str]:
 
 
 def _children_of(folder: str, entries: Mapping[str, Added]) -> list[tuple[str, Added]]:
-    return [
-        (name.rpartition("/")[2], added) for name, added in entries.items() if _parents(name)[:1] == [folder]
-    ]
+    children = [name for name in entries if _parents(name)[:1] == [folder]]
+    return [(name.rpartition("/")[2], entries[name]) for name in children]
 
 
 def _line(name: str, added: Added) -> dict[str, Any]:
