@@ -113,9 +113,8 @@ class _Buffer:
         passed = 0
         while True:
             at = self._data.find(mark)
-            end = (
-                at if at >= 0 else max(0, len(self._data) - len(mark) + 1)
-            )  # the mark may begin in what is held back
+            # Without the mark, as many bytes are held back as its beginning may take.
+            end = at if at >= 0 else max(0, len(self._data) - len(mark) + 1)
             passed += end
             if limit is not None and passed > limit:
                 raise BrokenUpload("the head of a part is too large")

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from storage.blocks import BlockStore
 from storage.errors import StorageError
-from storage.node.commands import Call, Commands
+from storage.node.commands import AGENT, Call, Commands
 from storage.node.multipart import BrokenUpload, Part, boundary_of, read_parts
 
 _LOG = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class NodeServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server_version = "fitchain-embedded"
+    server_version = AGENT
     sys_version = ""
     timeout = _IDLE_SECONDS
 
@@ -126,9 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._fail(HTTPStatus.METHOD_NOT_ALLOWED, "this RPC takes POST only")
 
-    do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = do_GET
-
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         _LOG.debug("request client=%s %s", self.client_address[0], format % args)
 
     def _parts(self, body: "_Body") -> Iterator[Part]:
@@ -167,8 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        self.wfile.write(body)
 
 
 class _Body:
