@@ -13,7 +13,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +274,8 @@ def valid(score: int) -> Vote:
 
 INVALID = Vote(Verdict.INVALID, 0)
 UNAVAILABLE = Vote(Verdict.UNAVAILABLE, 0)
+
+
+def replace_terms(terms: Terms, **changes: Any) -> Terms:
+    """Terms with some of them changed."""
+    return replace(terms, **changes)
