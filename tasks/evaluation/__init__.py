@@ -6,18 +6,19 @@ architectures, weights, tables, encodings, predictions and metrics. Isolation (`
 time. Importing it is cheap: TensorFlow, Keras and pyarrow come with `warm_imports` or with the first call.
 """
 
-from tasks.evaluation.engine import METRICS, evaluate, score_of
+from tasks.evaluation.engine import evaluate, score_of
+from tasks.evaluation.metrics import METRICS, higher_is_better
 from tasks.evaluation.models import EvaluationRequest, EvaluationResult, ModelSummary, PerClass
-from tasks.evaluation.runtime import RUNTIME_ENVIRONMENT, warm_imports
+from tasks.evaluation.runtime import warm_imports
 
 __all__ = [
     "METRICS",
-    "RUNTIME_ENVIRONMENT",
     "EvaluationRequest",
     "EvaluationResult",
     "ModelSummary",
     "PerClass",
     "evaluate",
+    "higher_is_better",
     "score_of",
     "warm_imports",
 ]

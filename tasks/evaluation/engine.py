@@ -15,14 +15,15 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import EvaluationError, EvaluationUnavailable, InvalidContent
+from tasks.errors import EvaluationUnavailable, InvalidContent
 from tasks.evaluation import runtime
 from tasks.evaluation.data.encodings import Encoder
 from tasks.evaluation.data.planning import ModelShape, Plan, plan_columns, settle_labels
 from tasks.evaluation.data.tables import PLACE as DATA
 from tasks.evaluation.data.tables import Table, open_table
-from tasks.evaluation.metrics.classification import CLASSIFICATION_METRICS, ClassificationMetrics
-from tasks.evaluation.metrics.regression import REGRESSION_METRICS, RegressionMetrics
+from tasks.evaluation.metrics import CLASSIFICATION_METRICS, METRICS, REGRESSION_METRICS, canonical_name
+from tasks.evaluation.metrics.classification import ClassificationMetrics
+from tasks.evaluation.metrics.regression import RegressionMetrics
 from tasks.evaluation.models import MAX_TEXT, EvaluationRequest, EvaluationResult, ModelSummary
 from tasks.evaluation.network.architecture import gives_probabilities
 from tasks.evaluation.network.loading import PLACE as MODEL
@@ -33,10 +34,8 @@ from tasks.evaluation.prediction import Predictor, choose_batch_size, to_probabi
 if TYPE_CHECKING:
     from tasks.evaluation.data.tables import Matrix
 
-METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
 SCORE_UNIT = Decimal("0.000001")
 MAX_SCORE_VALUE = 1e30
-_ALIASES = {"loss": "log_loss", "logloss": "log_loss", "top_5": "top_5_accuracy", "r_2": "r2"}
 _HASH_BYTES = 2**20
 
 
@@ -68,7 +67,7 @@ class _Evaluation:
 
     def __init__(self, request: EvaluationRequest) -> None:
         self._request = request
-        self._metric = _ALIASES.get(_snake(request.metric), _snake(request.metric))
+        self._metric = canonical_name(request.metric)
         self._timings: dict[str, float] = {}
         self._started = self._last = time.perf_counter()
         self._hashes: dict[str, str] = {}
@@ -290,10 +289,3 @@ def _sha256(path: Path) -> str:
     except OSError as error:
         raise EvaluationUnavailable(f"cannot read {path.name}: {error.strerror}") from error
     return digest.hexdigest()
-
-
-def _snake(name: str) -> str:
-    return name.strip().lower().replace("-", "_").replace(" ", "_")
-
-
-__all__ = ["METRICS", "EvaluationError", "evaluate", "score_of"]

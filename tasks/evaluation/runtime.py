@@ -2,8 +2,8 @@
 
 Here live what a fork server imports before it forks, how TensorFlow is told to compute (float32, no TF32,
 deterministic operations, a fixed number of threads), and what the result says of it. `warm_imports` touches
-no device, runs no operation and leaves no thread behind, as a child that is forked afterwards would hang;
-that takes `RUNTIME_ENVIRONMENT` in the environment before the process starts.
+no device, runs no operation and leaves no thread behind, as a child that is forked afterwards would hang; the
+environment for that (BLAS and Arrow without threads of their own) is set by `tasks.sandbox.launch`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,9 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from tasks.errors import EvaluationError
-
-RUNTIME_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
-    {
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "OMP_NUM_THREADS": "1",  # BLAS pools of NumPy and SciPy start threads when they are imported
-        "OPENBLAS_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",  # else pyarrow starts one at import
-        "TF_USE_LEGACY_KERAS": "0",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    }
-)
-"""What must be set before the process that calls `warm_imports` starts."""
 
 _MODULES = (
     "numpy",
