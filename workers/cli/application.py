@@ -96,10 +96,18 @@ def demo(
     from pathlib import Path
 
     from workers.cli.output import err
-    from workers.demo import run_demo
+    from workers.demo.run import run_demo
 
     place = Path(folder).expanduser() if folder else Path(tempfile.mkdtemp(prefix="fitchain-demo-"))
     raise typer.Exit(run_demo(place, keep, err()))
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version(PROGRAM))
+        raise typer.Exit
 
 
 def _global_options(
@@ -107,14 +115,11 @@ def _global_options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of a failure (also: FITCHAIN_DEBUG=1).")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
-    ctx.obj.debug = debug
-    if version:
-        from importlib.metadata import version as version_of
-
-        typer.echo(version_of(PROGRAM))
-        raise typer.Exit
+    ctx.ensure_object(Invocation).debug = debug
 
 
 def _add(app: typer.Typer, panel: str, *commands: Callable[..., Any]) -> None:

@@ -5,7 +5,3 @@ own, since it needs TensorFlow), `market` opens the challenges and says how each
 the final table, `page` writes the HTML report. Nothing here is a stand-in: the chain, the node, the queues and the
 workers are the ones that production runs.
 """
-
-from workers.demo.run import run_demo
-
-__all__ = ["run_demo"]
