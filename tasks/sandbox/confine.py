@@ -29,6 +29,7 @@ from tasks.sandbox import primitives
 from tasks.sandbox.layers import Layer
 
 NOBODY: Final = 65534
+BLOCK_BYTES: Final = 4096
 SCRATCH_IN_NAMESPACE: Final = "/scratch"
 _SERVER_NAMESPACES = (
     primitives.CLONE_NEWNS
@@ -41,7 +42,6 @@ _ROOT_BYTES = 1024**2
 _ROOT_FILES = 10_000
 _OPEN_FILES = 1024
 _THREADS = 512
-_SCRATCH_FILES = 100_000
 _HARMLESS_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _GPU_DEVICES = "nvidia*"
 _SYSTEM_PATHS = (
@@ -62,6 +62,11 @@ class Limits:
     memory_bytes: int
     cpu_seconds: int
     scratch_bytes: int
+
+    @property
+    def scratch_files(self) -> int:
+        """How many files and folders the scratch folder may hold: one for each block of it."""
+        return self.scratch_bytes // BLOCK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +185,9 @@ def _build_root(plan: Plan) -> None:
     for folder in ("proc", "tmp", SCRATCH_IN_NAMESPACE[1:]):
         Path(root, folder).mkdir(exist_ok=True)
     primitives.mount_proc(f"{root}/proc")
-    size, user = plan.limits.scratch_bytes, NOBODY if Layer.IDENTITY in plan.layers else os.geteuid()
-    primitives.mount_tmpfs(root + SCRATCH_IN_NAMESPACE, size_bytes=size, files=_SCRATCH_FILES, user=user)
+    limits, user = plan.limits, NOBODY if Layer.IDENTITY in plan.layers else os.geteuid()
+    scratch = root + SCRATCH_IN_NAMESPACE
+    primitives.mount_tmpfs(scratch, size_bytes=limits.scratch_bytes, files=limits.scratch_files, user=user)
     primitives.make_read_only(root)
 
 

@@ -71,6 +71,8 @@ def judge(facts: Facts) -> bytes:
     code = os.waitstatus_to_exitcode(facts.status)
     if code != 0:
         _raise_death(code, facts)
+    if len(facts.result) > facts.result_bytes:
+        raise SandboxFlood(f"the evaluation returned more than {_size(facts.result_bytes)}")
     kind, payload = bytes(facts.result[:1]), bytes(facts.result[1:])
     if kind == ERROR:
         _raise_error_of_child(payload)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tasks.errors import SandboxError, SandboxFlood, SandboxOutOfMemory, SandboxOutOfScratch, SandboxTimeout
+from tasks.sandbox.confine import BLOCK_BYTES
 from tasks.sandbox.outcome import Facts
 from tasks.sandbox.processes import descendants, memory_of
 from tasks.sandbox.wire import Ended, Kill, Refused, ServerMessage, WorkerMessage, receive, send
@@ -29,7 +30,6 @@ _KILL_SECONDS: Final = 10.0
 _READ_BYTES = 256 * 1024
 _KEPT_OUTPUT_BYTES = 64 * 1024
 _MAX_EVENT_BYTES = 4096
-_MAX_SCRATCH_FILES = 100_000
 _PROGRESS_SECONDS = 0.05
 
 
@@ -55,8 +55,8 @@ class ServerRefused(Exception):
 class Watch:
     """One run, from the moment that it was sent until nothing of it is left.
 
-    `scratch` is None where the kernel bounds it; `whole_tree` makes the memory of all descendants count, where
-    the child can have some.
+    `scratch` is None where the kernel bounds it; `whole_tree` makes the memory of all descendants count,
+    where the child can have some.
     """
 
     channels: Channels
@@ -123,7 +123,7 @@ class Watch:
             self._kill(SandboxOutOfMemory)
         elif self.scratch is not None and now > self._scratch_checked + _SCRATCH_TICK_SECONDS:
             self._scratch_checked = now
-            if not within(self.scratch, self.facts.scratch_bytes, _MAX_SCRATCH_FILES):
+            if not within(self.scratch, self.facts.scratch_bytes, self.facts.scratch_bytes // BLOCK_BYTES):
                 self._kill(SandboxOutOfScratch)
 
     def _kill(self, cause: type[SandboxError]) -> None:
@@ -141,9 +141,12 @@ class Watch:
         used = memory_of(self._process)
         if self._idle_bytes is None:
             self._idle_bytes = used
-        if self.whole_tree:
-            used += sum(memory_of(process) for process in descendants(self._process))
         own = max(0, used - self._idle_bytes)
+        if (
+            self.whole_tree
+        ):  # each of them was born with the same idle pages, which are shared until written to
+            for process in descendants(self._process):
+                own += max(0, memory_of(process) - self._idle_bytes)
         self.facts.peak_bytes = max(self.facts.peak_bytes, own)
         return own
 
