@@ -152,7 +152,7 @@ class Assembly:
         todo = [places]
         while todo:
             batch = todo.pop()
-            self._count(batch)
+            self._check_parts(batch)
             self._order.extend(reversed(batch))
             for place in batch:
                 key = place.key
@@ -204,7 +204,11 @@ class Assembly:
         if has_children and place.depth >= self._limits.max_depth:
             raise ContentInvalid(f"{self.cid} is more than {self._limits.max_depth} levels deep")
 
-    def _count(self, batch: list[_Place]) -> None:
+    def _check_parts(self, batch: list[_Place]) -> None:
+        for place in batch:
+            if place.cid.codec not in (RAW, DAG_PB):
+                codec = place.cid.codec_name
+                raise ContentInvalid(f"{place.cid} is a {codec} block; files and folders are dag-pb or raw")
         self._parts += len(batch)
         if self._parts > self._limits.max_parts:
             raise ContentInvalid(

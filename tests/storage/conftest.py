@@ -1,4 +1,4 @@
-"""Fixtures of the storage tests: settings in private folders, an embedded node of one's own, Kubo where it is there."""
+"""Fixtures of the storage tests: settings in private folders, an embedded node, Kubo where it is there."""
 
 from __future__ import annotations
 
@@ -59,11 +59,17 @@ def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def kubo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Kubo node, private and offline; skipped where there is no binary."""
-    binary = os.environ.get("KUBO_PATH") or shutil.which("ipfs") or Path(__file__).parents[2] / ".local/bin/ipfs"
+    binary = (
+        os.environ.get("KUBO_PATH") or shutil.which("ipfs") or Path(__file__).parents[2] / ".local/bin/ipfs"
+    )
     if not Path(binary).is_file():
         pytest.skip("no Kubo here; set KUBO_PATH to its binary")
     port, gateway = free_port(), free_port()
-    environment = {"IPFS_PATH": str(tmp_path_factory.mktemp("kubo")), "PATH": os.environ["PATH"], "HOME": "/nowhere"}
+    environment = {
+        "IPFS_PATH": str(tmp_path_factory.mktemp("kubo")),
+        "PATH": os.environ["PATH"],
+        "HOME": "/nowhere",
+    }
 
     def run(*arguments: str) -> None:
         subprocess.run([binary, *arguments], env=environment, check=True, capture_output=True, timeout=60)

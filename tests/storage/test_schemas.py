@@ -42,7 +42,10 @@ def test_reference_schemas_are_read(seed_example: Path) -> None:
 
 
 def test_location_may_be_a_list_and_the_first_usable_provider_wins() -> None:
-    listed = [{"provider": "s3", "endpoint": "bucket/key"}, {"provider": "IPFS", "endpoint": f"ipfs://{MODEL_CID}"}]
+    listed = [
+        {"provider": "s3", "endpoint": "bucket/key"},
+        {"provider": "IPFS", "endpoint": f"ipfs://{MODEL_CID}"},
+    ]
     schema = ModelSchema.parse({**MODEL, "location": listed})
     assert schema.cid == MODEL_CID
     assert [location.provider for location in schema.location] == ["s3", "ipfs"]
@@ -70,7 +73,13 @@ def test_label_and_features_are_read() -> None:
             **DATA,
             "task": "classification",
             "label": {"column": -1, "classes": 46, "encoding": "one_hot"},
-            "features": {"columns": ["a", 3], "encoding": "multi_hot", "size": 2000, "scale": 16, "shape": [8, 8, 1]},
+            "features": {
+                "columns": ["a", 3],
+                "encoding": "multi_hot",
+                "size": 2000,
+                "scale": 16,
+                "shape": [8, 8, 1],
+            },
         }
     )
     assert schema.label is not None and schema.label.column == -1 and schema.label.classes == 46
@@ -112,7 +121,10 @@ BAD_FIELDS = [
     (location(endpoint="../" + MODEL_CID), "location.endpoint"),
     (location(endpoint="http://127.0.0.1/" + MODEL_CID), "location.endpoint"),
     ({"location": [{"provider": "s3", "endpoint": "x"}]}, "location"),
-    ({"location": [{"provider": "ipfs", "endpoint": DATA_CID}, {"provider": "ipfs"}]}, "location[1].endpoint"),
+    (
+        {"location": [{"provider": "ipfs", "endpoint": DATA_CID}, {"provider": "ipfs"}]},
+        "location[1].endpoint",
+    ),
     ({"location": [{"provider": "ipfs", "endpoint": DATA_CID}] * 17}, "location"),
     ({"task": "clustering"}, "task"),
     ({"label": "y"}, "label"),
@@ -138,7 +150,9 @@ BAD_FIELDS = [
 
 @pytest.mark.parametrize(("change", "field"), BAD_FIELDS)
 def test_refusal_names_the_field_and_what_to_write(change: dict[str, Any], field: str) -> None:
-    document = {key: value for key, value in {**DATA, **change}.items() if value is not None or key == "location"}
+    document = {
+        key: value for key, value in {**DATA, **change}.items() if value is not None or key == "location"
+    }
     with pytest.raises(SchemaError) as refusal:
         DataSchema.parse(document)
     assert refusal.value.field == field
@@ -168,12 +182,12 @@ def test_broken_documents_are_refused_with_a_sentence(text: str | bytes, words: 
 
 
 def test_other_kinds_of_model_are_refused() -> None:
-    with pytest.raises(SchemaError, match='type: .*write "keras"'):
+    with pytest.raises(SchemaError, match=r'type: .*write "keras"'):
         ModelSchema.parse({**MODEL, "type": "onnx"})
 
 
 def test_pair_with_different_signatures_is_refused() -> None:
-    with pytest.raises(SchemaError, match="input_signature: .*'other'") as refusal:
+    with pytest.raises(SchemaError, match=r"input_signature: .*'other'") as refusal:
         check_pair(ModelSchema.parse(MODEL), DataSchema.parse({**DATA, "input_signature": "other"}))
     assert refusal.value.field == "input_signature"
 
@@ -187,7 +201,11 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_siz
 columns = names | st.integers(-1000, 1000)
 labels = st.fixed_dictionaries(
     {},
-    optional={"column": columns, "classes": st.integers(2, 10**6), "encoding": st.sampled_from(["index", "one_hot"])},
+    optional={
+        "column": columns,
+        "classes": st.integers(2, 10**6),
+        "encoding": st.sampled_from(["index", "one_hot"]),
+    },
 )
 features = st.fixed_dictionaries(
     {},
@@ -201,11 +219,24 @@ features = st.fixed_dictionaries(
 )
 
 
-@given(uuid=names, signature=names, label=labels, features=features, task=st.sampled_from(["classification", None]))
+@given(
+    uuid=names,
+    signature=names,
+    label=labels,
+    features=features,
+    task=st.sampled_from(["classification", None]),
+)
 def test_schemas_survive_their_own_json(
     uuid: str, signature: str, label: dict[str, Any], features: dict[str, Any], task: str | None
 ) -> None:
-    document = {**DATA, "uuid": uuid, "input_signature": signature, "label": label, "features": features, "task": task}
+    document = {
+        **DATA,
+        "uuid": uuid,
+        "input_signature": signature,
+        "label": label,
+        "features": features,
+        "task": task,
+    }
     schema = DataSchema.parse(document)
     again = DataSchema.parse(schema.to_json())
     assert again == schema
@@ -227,7 +258,9 @@ def test_canonical_json_reads_back_and_does_not_depend_on_order(value: Any) -> N
     assert canonical_json(shuffled) == text
 
 
-@pytest.mark.parametrize("value", [{1: "a"}, {"a": float("nan")}, float("inf"), {"a": {2: 3}}, {"a": object()}])
+@pytest.mark.parametrize(
+    "value", [{1: "a"}, {"a": float("nan")}, float("inf"), {"a": {2: 3}}, {"a": object()}]
+)
 def test_what_has_no_canonical_spelling_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         canonical_json(value)
