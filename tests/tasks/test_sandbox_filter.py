@@ -1,4 +1,4 @@
-"""The seccomp program, run by a small interpreter of classic BPF: also for the machine that this one is not."""
+"""The seccomp program, run by a small interpreter of classic BPF: for other machines than this one, too."""
 
 from __future__ import annotations
 
