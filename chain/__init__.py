@@ -72,9 +72,11 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Assignment",
+    "Ballot",
     "ChainError",
     "ChainSettings",
     "Challenge",
+    "ChallengeEvent",
     "ChallengeRef",
     "ContractCall",
     "Deployment",
@@ -97,6 +99,7 @@ __all__ = [
     "VerifierAccount",
     "Vote",
     "VoteView",
+    "challenge_events",
     "commitment",
     "connect",
     "create_keystore",

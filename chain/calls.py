@@ -142,9 +142,9 @@ class BoundContract:
 
     def decoded_event(self, log: Any) -> tuple[str, dict[str, Any]] | None:
         """Name and fields of one of this contract's events; None for a log that is none of them."""
-        for abi in self._contract.events:
+        for name in (item["name"] for item in load_artifact(self.contract_name).abi if item["type"] == "event"):
             try:
-                return abi.event_name, dict(abi().process_log(log)["args"])
+                return name, dict(self._contract.events[name]().process_log(log)["args"])
             except (MismatchedABI, LogTopicError, InvalidEventABI):
                 continue
         return None

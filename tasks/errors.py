@@ -16,6 +16,10 @@ class TasksError(Exception):
     transient: ClassVar[bool] = False
 
 
+class ReportInvalid(TasksError):
+    """A document is not a report that this version reads, or cannot be signed."""
+
+
 class SandboxError(TasksError):
     """An evaluation did not come back from its sandbox with a result.
 

@@ -71,7 +71,7 @@ class Leases:
         """Which of the keys are leased now; one round trip for all."""
         if not keys:
             return []
-        values = cast(list[bytes | None], self._redis.mget([self._prefix + key for key in keys]))
+        values = cast("list[bytes | None]", self._redis.mget([self._prefix + key for key in keys]))
         return [value is not None for value in values]
 
     def count_attempt(self, key: str) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from chain import Verdict
 
-MESSAGE_VERSION = 1
+MESSAGE_VERSION: Final = 1
 MAX_SCHEMA_CHARACTERS = 64 * 1024
 
 

@@ -32,9 +32,7 @@ def evaluation_report(fetched: Fetched, result: EvaluationResult, answer: Answer
 
 def refusal_report(job: Job, refusal: Refusal, fetched: Fetched | None = None) -> dict[str, Any]:
     """The report of a job that ended in a refusal, as JSON."""
-    return _document(
-        job, fetched, verdict=refusal.verdict.name.lower(), rule=refusal.rule, reason=refusal.reason
-    )
+    return _document(job, fetched, verdict=refusal.verdict.name.lower(), rule=refusal.rule, reason=refusal.reason)
 
 
 def _document(job: Job, fetched: Fetched | None, **findings: Any) -> dict[str, Any]:

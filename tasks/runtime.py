@@ -38,7 +38,10 @@ def settings() -> TasksSettings:
 def broker() -> redis.Redis:
     """A client of the broker's Redis, for leases and for keeping deliveries alive."""
     return redis.Redis.from_url(
-        settings().broker_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=10, health_check_interval=25
+        settings().broker_url.get_secret_value(),
+        socket_timeout=10,
+        socket_connect_timeout=10,
+        health_check_interval=25,
     )
 
 
@@ -120,7 +123,20 @@ def journal() -> Journal:
 
 def forget() -> None:
     """Drop every part, so that the next use builds it anew (after a fork, or between tests)."""
-    for part in (settings, broker, leases, content, ipfs, sandbox, chain_settings, web3, pool, signers, outbox, journal):
+    for part in (
+        settings,
+        broker,
+        leases,
+        content,
+        ipfs,
+        sandbox,
+        chain_settings,
+        web3,
+        pool,
+        signers,
+        outbox,
+        journal,
+    ):
         part.cache_clear()
 
 

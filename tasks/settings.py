@@ -25,9 +25,7 @@ class TasksSettings(BaseSettings):
     broker_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries tasks and leases"
     )
-    result_url: SecretStr | None = Field(
-        default=None, description="Redis that keeps task results; empty: the broker"
-    )
+    result_url: SecretStr | None = Field(default=None, description="Redis that keeps task results; empty: the broker")
     evaluate_queue: Literal["evaluate.cpu", "evaluate.gpu"] = Field(
         default="evaluate.cpu", description="queue to which this process sends evaluations"
     )

@@ -46,7 +46,7 @@ PROTOCOL_ERRORS = (ChainError, StorageError, TasksError)
 def protocol_task(name: str) -> Callable[[F], F]:
     """Register a bound task with messages validated by pydantic; typed, which Celery's own decorator is not."""
     decorate = shared_task(name=name, bind=True, pydantic=True, max_retries=None)
-    return cast(Callable[[F], F], decorate)
+    return cast("Callable[[F], F]", decorate)
 
 
 def host() -> str:

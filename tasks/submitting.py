@@ -19,7 +19,7 @@ from celery import Task
 from chain import Ballot, Phase, Verdict
 from chain.accounts import Signer
 from chain.calls import ContractCall
-from chain.errors import JournalError, NotFound, StepExpired, StepNotOwed, StepRejected
+from chain.errors import JournalError, NotFound, StepExpired, StepNotOwed, StepRejected, VoteLost
 from chain.journal import VoteRecord
 from chain.votes import Vote, commitment, derive_salt, recover_vote
 from storage import StorageError, cid_of
@@ -165,7 +165,7 @@ def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) 
             if _commitment(ref, vote, salt) == committed:
                 return VoteRecord(vote, salt, b"", time.time())
         return None
-    vote = recover_vote(
+    found = recover_vote(
         committed,
         vote_of(evaluated),
         chain_id=ref.chain_id,
@@ -174,8 +174,13 @@ def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) 
         verifier=ref.account,
         salt=salt,
     )
-    logger.info("recovered challenge=%d account=%s verdict=%s", ref.challenge_id, ref.account, vote.verdict.name)
-    return VoteRecord(vote, salt, _signed(evaluated, signer), time.time())
+    if found is None:
+        raise VoteLost(
+            f"challenge {ref.challenge_id}: the commitment of {ref.account} is opened neither by the journal nor by any"
+            " vote near the one just evaluated; look for the journal (FITCHAIN_JOURNAL) of the host that committed"
+        )
+    logger.info("recovered challenge=%d account=%s verdict=%s", ref.challenge_id, ref.account, found.verdict.name)
+    return VoteRecord(found, salt, _signed(evaluated, signer), time.time())
 
 
 def _signed(evaluated: Evaluated, signer: Signer) -> bytes:
@@ -224,9 +229,7 @@ def _send(ref: ChallengeRef, step: str, call: ContractCall, *, deadline: float |
     """Send a step through the account's outbox; what the chain no longer wants is an outcome, not a failure."""
     outbox = runtime.outbox(ref.account)
     try:
-        receipt = outbox.send(
-            ref.step_key(step), call, deadline=deadline, still_owed=lambda: owes(ref, phase)
-        )
+        receipt = outbox.send(ref.step_key(step), call, deadline=deadline, still_owed=lambda: owes(ref, phase))
     except StepNotOwed as error:
         return _done(ref, step, StepOutcome.NOT_OWED, detail=str(error))
     except StepExpired as error:

@@ -88,7 +88,7 @@ def producer() -> Celery:
     """
     running = current_app._get_current_object()
     if running.main == APP_NAME:
-        return running  # type: ignore[no-any-return]
+        return running
     app = Celery(APP_NAME, set_as_current=False)
     app.conf.update(wire_options(TasksSettings()))
     return app

@@ -1,7 +1,5 @@
 """What keeps a process of this project from starting or going on, as one hierarchy."""
 
-# ruff: noqa: N818 - the names say what happened; that they are errors is said by their base
-
 from typing import ClassVar
 
 

@@ -96,9 +96,7 @@ class Overview:
 class Observer:
     """Reads overviews. Connections are kept between them, so that watching costs little."""
 
-    def __init__(
-        self, app: Celery, broker: redis.Redis, chain: ChainSettings | None, accounts: Sequence[str]
-    ) -> None:
+    def __init__(self, app: Celery, broker: redis.Redis, chain: ChainSettings | None, accounts: Sequence[str]) -> None:
         self._app = app
         self._broker = broker
         self._chain = chain
@@ -114,8 +112,7 @@ class Observer:
         notes: list[str] = []
         with ThreadPoolExecutor(max_workers=5) as threads:
             active, reserved, served, stats = (
-                threads.submit(self._ask, question)
-                for question in ("active", "reserved", "active_queues", "stats")
+                threads.submit(self._ask, question) for question in ("active", "reserved", "active_queues", "stats")
             )
             open_ones = threads.submit(self._assignments, notes)
             workers = tuple(_workers(served.result(), stats.result()))
@@ -172,9 +169,7 @@ class Observer:
             self._pool = None
             notes.append(f"Assignments cannot be read: {error}")
             return []
-        return sorted(
-            found, key=lambda one: (one.seconds_left is None, one.seconds_left or 0.0, one.challenge_id)
-        )
+        return sorted(found, key=lambda one: (one.seconds_left is None, one.seconds_left or 0.0, one.challenge_id))
 
 
 def _assignment(account: str, assignment: Assignment, now: float) -> AssignmentState:

@@ -74,7 +74,12 @@ def queues_of(role: RoleName, *, accounts: Iterable[str] = (), gpu: bool = False
 
 
 def worker_command(
-    role: RoleName, queues: Iterable[str], *, concurrency: int | None = None, name: str | None = None, log_level: str = "INFO"
+    role: RoleName,
+    queues: Iterable[str],
+    *,
+    concurrency: int | None = None,
+    name: str | None = None,
+    log_level: str = "INFO",
 ) -> list[str]:
     """The command line of a Celery worker in a role."""
     return [
@@ -130,7 +135,9 @@ def check_worker(queues: Iterable[str], *, concurrency: int, chain: ChainSetting
 def _check_before_first_message(sender: str, instance: Any, **_: object) -> None:
     try:
         check_worker(
-            list(instance.app.amqp.queues.consume_from), concurrency=instance.concurrency, chain=ChainSettings.load()
+            list(instance.app.amqp.queues.consume_from),
+            concurrency=instance.concurrency,
+            chain=ChainSettings.load(),
         )
     except WorkersError as error:
         logger.critical("%s does not start: %s", sender, error)

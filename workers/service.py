@@ -99,9 +99,7 @@ def build_dispatcher(
         chain_id=chain_id,
         accounts=served,
         leases=leases,
-        leadership=Leadership(
-            leases, leadership_name(chain_id, pool.address), seconds=workers.leader_seconds
-        ),
+        leadership=Leadership(leases, leadership_name(chain_id, pool.address), seconds=workers.leader_seconds),
         rules=PlanningRules(
             commit_reserve_seconds=workers.commit_reserve_seconds,
             queued_lease_seconds=workers.queued_lease_seconds,

@@ -1,4 +1,4 @@
-"""Settings of the processes: dispatcher, workers and Flower. Prefix `FITCHAIN_`; what a task needs is in `tasks.settings`."""
+"""Settings of the processes: dispatcher, workers and Flower. What a task needs is in `tasks.settings`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class WorkersSettings(BaseSettings):
         " is an abstention. At most a quarter of what is left is kept.",
     )
     queued_lease_seconds: float = Field(
-        120.0, ge=5, description="After so long without a sign of life a step that was enqueued is enqueued again."
+        120.0,
+        ge=5,
+        description="After so long without a sign of life a step that was enqueued is enqueued again.",
     )
     most_waiting: int = Field(
         200,
@@ -37,7 +39,9 @@ class WorkersSettings(BaseSettings):
         " until there is room, so that what is urgent by then comes first.",
     )
     soft_shutdown_seconds: float = Field(
-        20.0, ge=0, description="How long a stopping worker lets its running task finish before it gives it back."
+        20.0,
+        ge=0,
+        description="How long a stopping worker lets its running task finish before it gives it back.",
     )
     flower_address: str = Field("127.0.0.1", description="Address that Flower listens on.")
     flower_port: int = Field(5555, ge=0, le=65535, description="Port that Flower listens on.")

@@ -3,6 +3,13 @@
 `document` defines the JSON and its signature, `page` renders it. Building one from a job is `tasks.reporting`.
 """
 
-from tasks.report.document import Report, ReportedChallenge, ReportedInput, ReportedScoring, SignedReport, sign
+from tasks.report.document import (
+    Report,
+    ReportedChallenge,
+    ReportedInput,
+    ReportedScoring,
+    SignedReport,
+    sign,
+)
 
 __all__ = ["Report", "ReportedChallenge", "ReportedInput", "ReportedScoring", "SignedReport", "sign"]

@@ -23,6 +23,7 @@ from tasks.evaluation.models import EvaluationResult
 from tasks.sandbox.layers import Confinement
 
 REPORT_VERSION: Final = 1
+MOST_CLASSES_WHEN_SHORT: Final = 100
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -83,6 +84,19 @@ class Report(_Part):
     evaluation: EvaluationResult | None = None
     sandbox: Confinement | None = None
     timings: dict[str, _Finite] = {}
+    notes: list[str] = Field(default=[], description="what was left out of this document, and why")
+
+    def fitted(self, max_bytes: int) -> Report:
+        """This report, with its largest tables shortened or left out until it has at most `max_bytes`.
+
+        What the verdict rests on is never left out; each omission is noted.
+        """
+        report = self
+        for shorten in (_shorten_classes, _without_confusion, _without_classes, _without_schemas):
+            if len(report.canonical()) <= max_bytes:
+                break
+            report = shorten(report)
+        return report
 
     def canonical(self) -> bytes:
         """The bytes that are hashed and signed."""
@@ -165,6 +179,38 @@ def sign(report: Report, signer: Signer) -> SignedReport:
         report_sha256=report.sha256(),
     )
     return SignedReport(report=report, signer=signer.address, signature=signature)
+
+
+def _shorten_classes(report: Report) -> Report:
+    found = report.evaluation
+    if found is None or found.per_class is None or len(found.per_class) <= MOST_CLASSES_WHEN_SHORT:
+        return report
+    largest = sorted(found.per_class, key=lambda row: (-row.support, row.label))[:MOST_CLASSES_WHEN_SHORT]
+    note = f"The table of classes holds the {len(largest)} largest of {len(found.per_class)}."
+    return _with(report, note, per_class=sorted(largest, key=lambda row: row.label))
+
+
+def _without_confusion(report: Report) -> Report:
+    if report.evaluation is None or report.evaluation.confusion is None:
+        return report
+    return _with(report, "The confusion matrix was left out: it is too large for a report.", confusion=None)
+
+
+def _without_classes(report: Report) -> Report:
+    if report.evaluation is None or report.evaluation.per_class is None:
+        return report
+    return _with(report, "The table of classes was left out: it is too large for a report.", per_class=None)
+
+
+def _without_schemas(report: Report) -> Report:
+    note = "The schemas were left out: they are too large for a report. Their CIDs and those of the files say which."
+    notes = [*report.notes, note]
+    return report.model_copy(update={"model_schema": None, "data_schema": None, "notes": notes})
+
+
+def _with(report: Report, note: str, **changes: object) -> Report:
+    evaluation = report.evaluation.model_copy(update=changes) if report.evaluation else None
+    return report.model_copy(update={"evaluation": evaluation, "notes": [*report.notes, note]})
 
 
 def verdict_of(report: Report) -> Verdict:

@@ -1,8 +1,7 @@
 """A challenge's life read back from the log of a real chain."""
 
-from tests.evm import INVALID, Market, valid
-
 from chain.history import challenge_events
+from tests.evm import INVALID, Market, valid
 
 
 def test_every_event_of_a_challenge_in_order(market: Market) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from chain import Challenge, Phase, Terms
-from chain import Registry, ValidatorPool
+from chain import Challenge, Phase, Registry, Terms, ValidatorPool
 from compose.local import LocalStack
 from compose.services import Mining
 from storage import IPFS
@@ -66,7 +65,7 @@ class Cluster:
     def settled(self, challenge_id: int, *, within_seconds: float = SETTLED_WITHIN_SECONDS) -> Challenge:
         """Wait for the settlement of a challenge."""
         return self.wait(
-            lambda: (c := self.world.pool.challenge(challenge_id)).phase is Phase.SETTLED and c or None,
+            lambda: c if (c := self.world.pool.challenge(challenge_id)).phase is Phase.SETTLED else None,
             what=f"settlement of challenge {challenge_id}",
             within_seconds=within_seconds,
         )
@@ -88,9 +87,7 @@ class Cluster:
 
     def reports(self, challenge_id: int) -> list[dict[str, Any]]:
         """The reports that the verifiers published for a challenge, in the order of the draw."""
-        return [
-            json.loads(self.world.ipfs.get(vote.report_cid)) for vote in self.world.pool.votes(challenge_id)
-        ]
+        return [json.loads(self.world.ipfs.get(vote.report_cid)) for vote in self.world.pool.votes(challenge_id)]
 
 
 @pytest.fixture(scope="session")

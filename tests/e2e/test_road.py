@@ -57,9 +57,7 @@ def test_a_second_challenge_on_the_same_files_fetches_nothing_again(
     cluster.settled(cluster.challenge(seed_model, seed_data))
     second = cluster.challenge(seed_model, seed_data)
     cluster.settled(second)
-    tiers = {
-        document["report"][part]["tier"] for document in cluster.reports(second) for part in ("model", "data")
-    }
+    tiers = {document["report"][part]["tier"] for document in cluster.reports(second) for part in ("model", "data")}
     assert tiers <= {"disk", "redis"}
 
 

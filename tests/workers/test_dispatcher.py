@@ -1,7 +1,8 @@
-"""The dispatcher against a real chain and a real Redis: what it enqueues, once, in which order, and after which loss."""
+"""The dispatcher against a real chain and a real Redis: what it enqueues, in which order, and after which loss."""
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from tests.evm import TERMS, Evm, Market, anvil, valid
 
 from tasks.leases import Leases
 from tasks.settings import TasksSettings
 from tasks.wire import FETCH_QUEUE, submit_queue, wire_options
+from tests.evm import TERMS, Evm, Market, anvil, valid
 from workers.dispatcher import MOST_EVALUATIONS, Dispatcher
 from workers.leadership import Leadership
 from workers.planning import Action, PlanningRules
@@ -91,7 +92,7 @@ def test_each_account_gets_its_chain_of_tasks_once(bench: Bench) -> None:
     assert (second.assignments, second.owed, len(second.enqueued)) == (3, 3, 0)
     messages = bench.messages(FETCH_QUEUE)
     assert [message["headers"]["task"] for message in messages] == ["fetch"] * 3
-    body = [json.loads(__import__("base64").b64decode(message["body"])) for message in messages]
+    body = [json.loads(base64.b64decode(message["body"])) for message in messages]
     chains = [[link["task"] for link in reversed(embedded["chain"])] for _, _, embedded in body]
     assert chains == [["evaluate", "submit.commit"]] * 3
     queues = {embedded["chain"][0]["options"]["queue"] for _, _, embedded in body}

@@ -16,7 +16,13 @@ CHAIN, POOL, ACCOUNT = 31337, "0x" + "12" * 20, "0x" + "Ab" * 20
 RULES = PlanningRules(commit_reserve_seconds=60, queued_lease_seconds=120)
 START = 1_000_000
 TERMS = Terms(
-    k=3, metric="accuracy", pass_mark=900_000, higher_passes=True, tolerance=100, commit_seconds=600, reveal_seconds=300
+    k=3,
+    metric="accuracy",
+    pass_mark=900_000,
+    higher_passes=True,
+    tolerance=100,
+    commit_seconds=600,
+    reveal_seconds=300,
 )
 OPEN = Assignment(
     challenge_id=7,
@@ -70,7 +76,11 @@ def planned(assignment: Assignment, after: float, *, wall_offset: float = 0.0) -
         (REVEALED, 20, None),
         (REVEALED, 901, Action.SETTLE),
         (ALL_REVEALED, 20, Action.SETTLE),
-        (replace(OPEN, commits=1), 601, None),  # late: no vote of ours can be added, another's is being revealed
+        (
+            replace(OPEN, commits=1),
+            601,
+            None,
+        ),  # late: no vote of ours can be added, another's is being revealed
         (replace(ALL_REVEALED, phase=Phase.SETTLED), 20, None),
     ],
 )

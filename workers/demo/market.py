@@ -113,6 +113,4 @@ def open_challenge(world: World, offer: Offer, model_id: int, data_schema: str) 
 
 def ending(world: World, opened: OpenChallenge) -> Ending:
     """Read how a challenge stands now."""
-    return Ending(
-        opened, world.pool.challenge(opened.challenge_id), tuple(world.pool.votes(opened.challenge_id))
-    )
+    return Ending(opened, world.pool.challenge(opened.challenge_id), tuple(world.pool.votes(opened.challenge_id)))

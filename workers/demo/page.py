@@ -70,9 +70,7 @@ def collect_reports(world: World, endings: Sequence[Ending]) -> Reports:
             signed = SignedReport.from_bytes(world.ipfs.get(vote.report_cid))
             if signed.verify().lower() != vote.verifier.lower():
                 raise DemoFailed(f"the report {vote.report_cid} was not signed by {vote.verifier}, who revealed it")
-            published.append(
-                PublishedReport(ending.challenge.challenge_id, vote.verifier, vote.report_cid, signed)
-            )
+            published.append(PublishedReport(ending.challenge.challenge_id, vote.verifier, vote.report_cid, signed))
     return Reports(tuple(published))
 
 
@@ -94,7 +92,9 @@ def report_file(challenge_id: int, verifier: str) -> str:
 
 def _index(world: World, endings: Sequence[Ending], reports: Reports) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters["ether"] = lambda wei: f"{wei / ETHER:.4g}"
     return environment.get_template(_TEMPLATE).render(
@@ -113,5 +113,4 @@ def _index(world: World, endings: Sequence[Ending], reports: Reports) -> str:
 
 def _transactions(events: Sequence[ChallengeEvent]) -> list[ChallengeEvent]:
     """One event a transaction: the first that tells what it did."""
-    seen: set[str] = set()
-    return [event for event in events if not (event.transaction in seen or seen.add(event.transaction))]
+    return list({event.transaction: event for event in reversed(events)}.values())[::-1]

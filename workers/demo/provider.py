@@ -56,8 +56,7 @@ def write_csv(path: Path, pixels: Any, labels: Any) -> None:
     """One row a digit: 64 pixels of 0…16, then the class."""
     header = [f"pixel_{index}" for index in range(pixels.shape[1])] + ["digit"]
     rows = (
-        ",".join([*(f"{value:g}" for value in row), str(int(label))])
-        for row, label in zip(pixels, labels, strict=True)
+        ",".join([*(f"{value:g}" for value in row), str(int(label))]) for row, label in zip(pixels, labels, strict=True)
     )
     path.write_text("\n".join([",".join(header), *rows]) + "\n", encoding="utf-8")
 

@@ -15,7 +15,15 @@ from chain import Registry, ValidatorPool
 from compose.local import LocalStack
 from compose.services import Mining
 from storage import IPFS
-from workers.demo.market import OFFERS, Ending, OpenChallenge, ending, open_challenge, publish_data, publish_model
+from workers.demo.market import (
+    OFFERS,
+    Ending,
+    OpenChallenge,
+    ending,
+    open_challenge,
+    publish_data,
+    publish_model,
+)
 from workers.demo.page import collect_reports, write_page
 from workers.demo.provider import TEST_DATA
 from workers.demo.show import Journey, Stage, Step, result_table
@@ -130,7 +138,8 @@ def _watch(world: World, opened: list[OpenChallenge], stage: Stage) -> list[Jour
             time.sleep(POLL_SECONDS)
     missing = ", ".join(str(j.opened.challenge_id) for j in journeys if "settled" not in j.reached)
     raise DemoFailed(
-        f"challenges {missing} were not settled within {LONGEST_SECONDS:.0f} s; the logs are in {world.stack.folder}/logs"
+        f"challenges {missing} were not settled within {LONGEST_SECONDS:.0f} s;"
+        f" the logs are in {world.stack.folder}/logs"
     )
 
 

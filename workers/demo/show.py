@@ -18,7 +18,12 @@ from chain import Challenge, Phase, Verdict
 from workers.demo.market import Ending, OpenChallenge
 from workers.demo.world import ETHER
 
-MARKS = {Verdict.VALID: "valid", Verdict.INVALID: "invalid", Verdict.UNAVAILABLE: "unavailable", Verdict.NONE: "undecided"}
+MARKS = {
+    Verdict.VALID: "valid",
+    Verdict.INVALID: "invalid",
+    Verdict.UNAVAILABLE: "unavailable",
+    Verdict.NONE: "undecided",
+}
 
 
 @dataclass
@@ -130,7 +135,16 @@ class Stage:
 def result_table(endings: Sequence[Ending], journeys: Sequence[Journey], work: dict[int, tuple[float, float]]) -> Table:
     """The table at the end. `work` gives seconds of fetch and evaluation of each challenge, from its reports."""
     table = Table(title="Settled", title_justify="left")
-    for column in ("challenge", "verdict", "score", "claim", "payout each", "transactions", "fetch", "evaluate"):
+    for column in (
+        "challenge",
+        "verdict",
+        "score",
+        "claim",
+        "payout each",
+        "transactions",
+        "fetch",
+        "evaluate",
+    ):
         table.add_column(column, justify="left" if column in {"challenge", "verdict"} else "right")
     for column in ("committed", "revealed", "settled", "as it should"):
         table.add_column(column, justify="right")

@@ -6,7 +6,6 @@ worker gets one of them and nobody else any.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -198,6 +197,6 @@ def private_folder(chosen: Path | None) -> Path:
     """The folder of the demonstration: the chosen one, or a new one below the user's cache folder."""
     if chosen is not None:
         return chosen.expanduser().absolute()
-    base = Path(os.path.expanduser("~/.cache/fitchain/demo"))
+    base = Path("~/.cache/fitchain/demo").expanduser()
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     return base / secrets.token_hex(4)
