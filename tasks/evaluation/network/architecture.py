@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import InvalidContent
-from tasks.evaluation.network.layers import AUGMENTATION
+from tasks.evaluation.network.layers import AUGMENTATION, MERGES, RECURRENT
 from tasks.evaluation.network.specs import ActivationSpec, Call, InputSpec, LayerSpec, ModelSpec, TensorRef
 
 _MAX_CALLS = 5_000
@@ -140,7 +140,7 @@ class _Builder:
         waiting = [
             (layer_spec, index, call)
             for _, layer_spec in layers.values()
-            for index, call in enumerate(layer_spec.calls)
+            for index, call in enumerate(layer_spec.calls, start=_first_node(layer_spec, spec))
         ]
         self._calls += len(waiting)
         if self._calls > _MAX_CALLS:
@@ -152,7 +152,7 @@ class _Builder:
                     left.append((layer_spec, index, call))
                     continue
                 self.place = layer_spec.place
-                given: Any = _apply(layers[layer_spec.name][0], call, tensors)
+                given: Any = _apply(*layers[layer_spec.name], call, tensors)
                 self._measure(given, layer_spec.place)
                 tensors[layer_spec.name, index] = list(given) if isinstance(given, list | tuple) else [given]
             if len(left) == len(waiting):
@@ -167,8 +167,7 @@ class _Builder:
         self.place = spec.place
         if isinstance(spec, ModelSpec):
             return self.model(spec)[0]
-        if spec.kind in ("LSTM", "GRU", "SimpleRNN") or spec.kind.startswith("ConvLSTM"):
-            self.recurrent = True
+        self.recurrent = self.recurrent or spec.kind in RECURRENT
         settings = {name: self._setting(value) for name, value in spec.settings.items()}
         if "stateful" in settings:
             settings["stateful"] = False
@@ -257,7 +256,7 @@ def _activation_name(layer: LayerSpec) -> str:
     value = layer.settings.get("activation")
     if isinstance(value, LayerSpec):
         return value.kind.lower()
-    if layer.kind in ("LSTM", "GRU", "SimpleRNN"):
+    if layer.kind in RECURRENT:
         return "recurrent"
     return value.name if isinstance(value, ActivationSpec) else "linear"
 
@@ -290,14 +289,34 @@ def _ready(call: Call, tensors: Mapping[tuple[str, int], list[Any]]) -> bool:
     return all((ref.layer, ref.node) in tensors for ref in _refs(call))
 
 
-def _apply(layer: Any, call: Call, tensors: Mapping[tuple[str, int], list[Any]]) -> Any:
+def _apply(
+    layer: Any, spec: LayerSpec | ModelSpec, call: Call, tensors: Mapping[tuple[str, int], list[Any]]
+) -> Any:
     def resolve(group: TensorRef | tuple[TensorRef, ...]) -> Any:
         if isinstance(group, TensorRef):
             return _tensor(group, tensors, "")
         return [_tensor(ref, tensors, "") for ref in group]
 
     named = {name: resolve(group) for name, group in call.tensors.items()}
-    return layer(*(resolve(group) for group in call.args), **named, **call.switches)
+    args = [resolve(group) for group in call.args]
+    if isinstance(spec, LayerSpec) and spec.kind in MERGES and len(args) == 2:
+        args = [args]  # Keras 3 writes ``x + y`` as such a call
+    if _is_recurrent(spec) and len(args) == 1 and isinstance(args[0], list):
+        args, named["initial_state"] = args[0][:1], args[0][1:]  # Keras 1 and 2 put the state into the list
+    return layer(*args, **named, **call.switches)
+
+
+def _is_recurrent(spec: LayerSpec | ModelSpec) -> bool:
+    return isinstance(spec, LayerSpec) and spec.kind in RECURRENT | {"Bidirectional"}
+
+
+def _first_node(layer: LayerSpec | ModelSpec, graph: ModelSpec) -> int:
+    """By which number the first call of a layer goes: 0, but for models in models often 1, as the call that
+    made them counts too. No call is without use, so the lowest number in use is the first."""
+    if isinstance(layer, LayerSpec):
+        return 0
+    used = [*graph.outputs, *(ref for other in graph.layers for call in other.calls for ref in _refs(call))]
+    return min((ref.node for ref in used if ref.layer == layer.name), default=0)
 
 
 def _tensor(ref: TensorRef, tensors: Mapping[tuple[str, int], list[Any]], place: str) -> Any:

@@ -49,6 +49,8 @@ _CODE = frozenset(
     | {"JaxLayer", "FlaxLayer", "HashedCrossing"}
 )
 
+_ALIASES = {"GroupedQueryAttention": "GroupQueryAttention"}  # two names of one class in Keras 3
+
 _IGNORED_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 _UNUSED: Mapping[str, Rule] = dict.fromkeys(
     [
@@ -140,7 +142,7 @@ def _recurrent(**more: Rule) -> dict[str, Rule]:
 
 def _conv_recurrent(rank: int) -> dict[str, Rule]:
     settings = _recurrent() | _conv(rank)
-    del settings["units"], settings["groups"], settings["zero_output_for_mask"]
+    del settings["units"], settings["groups"]
     return settings
 
 
@@ -209,7 +211,7 @@ LAYERS: Mapping[str, Mapping[str, Rule]] = {
     "GroupNormalization": _NORM_AXIS | {"groups": whole(-1), "center": flag, "scale": flag},
     "RMSNormalization": _NORM_AXIS,
     "UnitNormalization": {"axis": _AXIS},
-    "SimpleRNN": _without(_recurrent(), "recurrent_activation", "zero_output_for_mask"),
+    "SimpleRNN": _without(_recurrent(), "recurrent_activation"),
     "LSTM": _recurrent(),
     "GRU": _recurrent(reset_after=flag),
     "ConvLSTM1D": _conv_recurrent(1),
@@ -238,6 +240,7 @@ LAYERS: Mapping[str, Mapping[str, Rule]] = {
         "key_shape": ignored,
         "value_shape": ignored,
         "use_gate": only(False),
+        "softmax_robust_masking": only(False),
     },
     "GroupQueryAttention": {
         "head_dim": whole(1),
@@ -278,6 +281,8 @@ LAYERS: Mapping[str, Mapping[str, Rule]] = {
     },
 }
 
+MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
+RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 AUGMENTATION = frozenset(
     [
         "RandomFlip",
@@ -314,6 +319,8 @@ def check_class(document: Mapping[str, Any], place: str) -> str:
         )
     if module is not None and not _is_keras(module):
         raise InvalidContent("custom-object", place, f"the module {module!r:.100} is not part of Keras")
+    if name in _ALIASES:
+        return _ALIASES[name]
     if name not in LAYERS and name not in MODELS and name not in AUGMENTATION and name != INPUT:
         raise InvalidContent(
             "unknown-layer", place, f"{name!r:.100} is not among the layers that verifiers build"

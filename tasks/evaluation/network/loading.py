@@ -130,7 +130,8 @@ def _load_keras(path: Path, request: EvaluationRequest, phase: Phase) -> LoadedM
             limit = _max_weight_bytes(request)
             archive.extract(_WEIGHTS, weights, max_bytes=limit)
             with hdf5.open_hdf5(weights, place=f"{PLACE}:{_WEIGHTS}", max_bytes=limit) as file:
-                load_object_weights(file, weights, built)
+                inspected = file
+            load_object_weights(inspected, weights, built)
         phase("load_weights")
     return LoadedModel(built, "keras", version or "3", generation)
 
