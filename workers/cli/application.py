@@ -115,7 +115,7 @@ def _global_options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of a failure (also: FITCHAIN_DEBUG=1).")
     ] = False,
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:

@@ -68,7 +68,7 @@ _KNOWN: Mapping[str, tuple[ExitCode, str]] = {
     "kombu.exceptions.OperationalError": (_DOWN, _REDIS),
     "celery.exceptions.TimeoutError": (_LATE, ""),
     "requests.exceptions.RequestException": (_DOWN, _CHAIN),
-    "web3.exceptions.base.Web3Exception": (_DOWN, _CHAIN),
+    "web3.exceptions.Web3Exception": (_DOWN, _CHAIN),
     "httpx.TransportError": (_DOWN, ""),
     "pydantic_settings.exceptions.SettingsError": (_SETUP, ""),
     "json.decoder.JSONDecodeError": (_BAD, ""),

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 MOST_SCHEMA_BYTES = 64 * 1024
 _SHOWN_CHARACTERS = 80
 
-LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mse", "rmse", "mae"})
 
 
 def schema_argument(text: str, what: str) -> str:
@@ -62,9 +61,9 @@ def metric_name(text: str) -> str:
     Raises:
         CommandError: there is no such metric.
     """
-    from tasks.evaluation import METRICS
+    from tasks.evaluation.metrics import METRICS, canonical_name
 
-    name = text.strip().lower().replace("-", "_").replace(" ", "_")
+    name = canonical_name(text)
     if name not in METRICS:
         raise bad_input(f"There is no metric {text!r}.", "There are: " + ", ".join(METRICS))
     return name
@@ -72,7 +71,9 @@ def metric_name(text: str) -> str:
 
 def higher_passes(metric: str, lower_passes: bool | None) -> bool:
     """Whether a value at or above the mark passes: as asked for, else what is better for the metric."""
-    return metric not in LOWER_IS_BETTER if lower_passes is None else not lower_passes
+    from tasks.evaluation.metrics import higher_is_better
+
+    return higher_is_better(metric) if lower_passes is None else not lower_passes
 
 
 def local_job(model: str, data: str, asked: Scoring) -> Job:

@@ -7,7 +7,7 @@ scores and their units of 1e-6. Pure functions on exact decimals: a float never 
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Final
 
 SCORE_UNITS: Final = 1_000_000
@@ -15,6 +15,9 @@ MOST_WEI: Final = 2**255
 
 _WEI_BY_UNIT: Final = {"wei": 1, "gwei": 10**9, "eth": 10**18, "ether": 10**18}
 _SECONDS_BY_UNIT: Final = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+# Python's default of 28 digits would round amounts that fit into 256 bits.
+_EXACT = Context(prec=200)
+
 _AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[a-z]+)", re.IGNORECASE | re.ASCII)
 _DURATION_PART = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>min|[smhd]|)", re.IGNORECASE | re.ASCII)
 
@@ -33,11 +36,11 @@ def parse_amount(text: str) -> int:
     factor = _WEI_BY_UNIT.get(match["unit"].lower())
     if factor is None:
         raise ValueError(f"{match['unit']!r} is no unit of money: write eth, gwei or wei")
-    wei = Decimal(match["number"]) * factor
-    if wei != wei.to_integral_value():
-        raise ValueError(f"{text!r} is not a whole number of wei")
+    wei = _EXACT.multiply(Decimal(match["number"]), factor)
     if wei >= MOST_WEI:
         raise ValueError(f"{text!r} is more than there is")
+    if wei != wei.to_integral_value():
+        raise ValueError(f"{text!r} is not a whole number of wei")
     return int(wei)
 
 
@@ -47,7 +50,7 @@ def format_amount(wei: int) -> str:
     """
     if wei != 0 and wei % 10**9:
         return f"{wei} wei"
-    ether = Decimal(wei).scaleb(-18).normalize()
+    ether = _EXACT.scaleb(Decimal(wei), -18).normalize(_EXACT)
     return f"{ether:f} ETH"
 
 
@@ -82,7 +85,7 @@ def format_duration(seconds: float) -> str:
 def parse_score(text: str) -> int:
     """A mark or a metric's value as an integer of 1e-6; more digits than that are refused, not rounded."""
     try:
-        units = Decimal(text.strip()) * SCORE_UNITS
+        units = _EXACT.multiply(Decimal(text.strip()), SCORE_UNITS)
     except InvalidOperation:
         raise ValueError(f"{text!r} is no number: write for example 0.9") from None
     if not units.is_finite() or units != units.to_integral_value():
@@ -92,7 +95,7 @@ def parse_score(text: str) -> int:
 
 def format_score(units: int) -> str:
     """A score with its six decimals."""
-    return f"{Decimal(units).scaleb(-6):.6f}"
+    return f"{_EXACT.scaleb(Decimal(units), -6):.6f}"
 
 
 def format_bytes(size: int) -> str:
