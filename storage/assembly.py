@@ -126,9 +126,7 @@ class Assembly:
         but the file cannot be what it claims.
         """
         if len(block) > MAX_BLOCK_BYTES:
-            raise ContentMismatch(
-                f"{source} sent a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} are read"
-            )
+            raise ContentMismatch(f"{source} sent a block of {len(block)} bytes; at most {MAX_BLOCK_BYTES} are read")
         if not cid.matches(block):
             raise ContentMismatch(f"{source} sent bytes that are not {cid}; they were thrown away")
         multihash = cid.multihash
@@ -211,9 +209,7 @@ class Assembly:
                 raise ContentInvalid(f"{place.cid} is a {codec} block; files and folders are dag-pb or raw")
         self._parts += len(batch)
         if self._parts > self._limits.max_parts:
-            raise ContentInvalid(
-                f"{self.cid} has more than {self._limits.max_parts} parts; use larger chunks"
-            )
+            raise ContentInvalid(f"{self.cid} has more than {self._limits.max_parts} parts; use larger chunks")
 
     def _set_size(self, size: int) -> None:
         if size > self._limits.max_bytes:

@@ -80,9 +80,7 @@ class BlockStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise SourceUnavailable(
-                f"the block store {self.folder} cannot be read: {error.strerror}"
-            ) from error
+            raise SourceUnavailable(f"the block store {self.folder} cannot be read: {error.strerror}") from error
 
     def get(self, cid: CID) -> bytes:
         """The verified block.
@@ -95,9 +93,7 @@ class BlockStore:
             raise ContentNotFound(f"block {cid} was not found in the store {self.folder}")
         if not cid.matches(block):
             self.remove(cid)
-            raise ContentMismatch(
-                f"block {cid} was damaged in the store {self.folder}; it was removed, add it again"
-            )
+            raise ContentMismatch(f"block {cid} was damaged in the store {self.folder}; it was removed, add it again")
         return block
 
     def remove(self, cid: CID) -> None:

@@ -49,12 +49,7 @@ class CID:
         Raises InvalidCID for anything else, spelling variants included (upper case in base32, white space,
         padding): what passes is safe in a file name and in a URL.
         """
-        if (
-            not isinstance(text, str)
-            or not text
-            or len(text) > _MAX_TEXT
-            or not (text.isascii() and text.isalnum())
-        ):
+        if not isinstance(text, str) or not text or len(text) > _MAX_TEXT or not (text.isascii() and text.isalnum()):
             raise InvalidCID(f"{_quote(text)} is not a CID; a CID looks like Qm… (46 characters) or bafy…")
         base = "base58btc" if text.startswith("Qm") and len(text) == 46 else _BASES.get(text[0])
         if base is None:

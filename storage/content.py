@@ -44,9 +44,7 @@ class Blob:
 class Content:
     """Blobs by CID through all tiers. One per process; threads may share it."""
 
-    def __init__(
-        self, ipfs: IPFS, disk: DiskStore, cache: RedisCache | None, settings: StorageSettings
-    ) -> None:
+    def __init__(self, ipfs: IPFS, disk: DiskStore, cache: RedisCache | None, settings: StorageSettings) -> None:
         self.ipfs = ipfs
         self.disk = disk
         self.cache = cache
@@ -112,9 +110,7 @@ class Content:
                 return lease, "disk"
             return self._download(cid, limit, deadline, progress)
 
-    def _download(
-        self, cid: CID, limit: int, deadline: Deadline, progress: Progress | None
-    ) -> tuple[Lease, Tier]:
+    def _download(self, cid: CID, limit: int, deadline: Deadline, progress: Progress | None) -> tuple[Lease, Tier]:
         steps = _Steps(self.disk, self.cache, progress)
         with self.disk.draft() as draft:
             assembly = Assembly(cid, draft.target, limits=Limits(limit), progress=steps)

@@ -132,9 +132,7 @@ class DiskStore:
         except (ContentMismatch, OSError) as error:
             os.close(fd)
             if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
-                raise SourceUnavailable(
-                    f"the stored blob {place} cannot be read: {error.strerror}"
-                ) from error
+                raise SourceUnavailable(f"the stored blob {place} cannot be read: {error.strerror}") from error
             self._put_aside(cid, place, error)
             return None
         with suppress(OSError):
@@ -262,9 +260,7 @@ class DiskStore:
     def _put_aside(self, cid: CID, place: Path, error: Exception) -> None:
         with suppress(OSError):
             place.rename(self._quarantine / f"{cid}.{secrets.token_hex(4)}")
-            _LOG.warning(
-                "stored blob is damaged, it was put aside cid=%s folder=%s: %s", cid, self._quarantine, error
-            )
+            _LOG.warning("stored blob is damaged, it was put aside cid=%s folder=%s: %s", cid, self._quarantine, error)
         with suppress(OSError):
             kept = sorted(self._quarantine.iterdir(), key=lambda entry: entry.stat().st_ctime)
             for folder in kept[:-_QUARANTINED]:

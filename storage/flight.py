@@ -21,9 +21,7 @@ from storage.redis_cache import RedisCache
 _LIFE_SECONDS: Final = 10.0
 _EXTEND_SECONDS: Final = 3.0
 _POLL_SECONDS: Final = 0.1
-_EXTEND: Final = (
-    "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
-)
+_EXTEND: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
 _RELEASE: Final = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 
 

@@ -54,7 +54,7 @@ class Gateway(RemoteSource):
         deadline.check(self.name)
         watch = Watch()
         try:
-            with watch.until(deadline), new_session(watch) as session:
+            with watch.until(deadline, paced=True), new_session(watch) as session:
                 answer = session.get(
                     self._base + path,
                     headers={"Accept": accept, "Accept-Encoding": "identity"},
@@ -64,9 +64,11 @@ class Gateway(RemoteSource):
                 )
                 with answer:
                     self._check(answer, cid)
-                    yield answer.iter_content(_CHUNK_BYTES)
+                    yield watch.paced(answer.iter_content(_CHUNK_BYTES))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             deadline.check(self.name)
+            if watch.too_slow:
+                raise SourceUnavailable(f"{self.name} sends {cid} too slowly; it was left") from error
             if isinstance(error, requests.Timeout):
                 raise SourceUnavailable(f"{self.name} fell silent") from error
             raise SourceUnavailable(f"{self.name} does not answer or broke off: {error}") from error
@@ -78,7 +80,5 @@ class Gateway(RemoteSource):
         if status in _NOT_THERE:
             raise ContentNotFound(f"{self.name} does not have {cid}")
         if 300 <= status < 400:
-            raise SourceUnavailable(
-                f"{self.name} redirects elsewhere, which is not followed; name the target instead"
-            )
+            raise SourceUnavailable(f"{self.name} redirects elsewhere, which is not followed; name the target instead")
         raise SourceUnavailable(f"{self.name} answered with status {status}")

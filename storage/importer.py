@@ -83,9 +83,7 @@ def cid_of(data: bytes, *, profile: Profile = V0_2015) -> str:
     return str(add_file(io.BytesIO(data), lambda *_: None, profile=profile).cid)
 
 
-def add_path(
-    path: Path, sink: Sink, *, profile: Profile = V0_2015, progress: Progress | None = None
-) -> Added:
+def add_path(path: Path, sink: Sink, *, profile: Profile = V0_2015, progress: Progress | None = None) -> Added:
     """Import a file, or a folder with all that it holds (hidden files included, symbolic links refused).
 
     Raises StorageError for what is neither file nor folder, ContentTooLarge for a folder with too many
@@ -110,9 +108,7 @@ def add_folder(links: list[tuple[str, Added]], sink: Sink, *, profile: Profile =
             raise StorageError(f"{name!r} cannot be the name of an entry in a folder")
     block = encode_folder([Link(entry.cid, name, entry.tsize) for name, entry in links])
     if len(block) > _MAX_FOLDER_BLOCK_BYTES:
-        raise ContentTooLarge(
-            f"a folder of {len(links)} entries does not fit into one block; use fewer or nest them"
-        )
+        raise ContentTooLarge(f"a folder of {len(links)} entries does not fit into one block; use fewer or nest them")
     cid = CID.of(block, codec=DAG_PB, version=profile.cid_version)
     sink(cid, block)
     size = sum(entry.size for _, entry in links)

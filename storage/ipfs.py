@@ -87,9 +87,7 @@ class IPFS:
         """Add and pin an object as canonical JSON; equal objects get equal CIDs."""
         return self.store_bytes(canonical_json(obj))
 
-    def get(
-        self, cid: str, *, max_bytes: int = _MAX_MEMORY_BYTES, deadline_seconds: float | None = None
-    ) -> bytes:
+    def get(self, cid: str, *, max_bytes: int = _MAX_MEMORY_BYTES, deadline_seconds: float | None = None) -> bytes:
         """The verified bytes of a file, in memory.
 
         Raises InvalidCID, ContentNotFound, ContentMismatch, ContentInvalid (a folder, for example),

@@ -70,14 +70,14 @@ class RpcNode(RemoteSource):
     @contextmanager
     def car(self, cid: CID, deadline: Deadline) -> Iterator[Iterator[bytes]]:
         """The answer of ``dag/export``."""
-        with self._client(deadline, cid) as client, client.dag.export(str(cid), stream=True) as chunks:
-            yield chunks
+        with self._client(deadline, cid, paced=True) as client, client.dag.export(str(cid), stream=True) as chunks:
+            yield client._client.watch.paced(chunks)
 
     def block(self, cid: CID, deadline: Deadline) -> bytes:
         """The answer of ``block/get``."""
         out = bytearray()
-        with self._client(deadline, cid) as client, client.block.get(str(cid), stream=True) as chunks:
-            for chunk in chunks:
+        with self._client(deadline, cid, paced=True) as client, client.block.get(str(cid), stream=True) as chunks:
+            for chunk in client._client.watch.paced(chunks):
                 out += chunk
                 if len(out) > MAX_BLOCK_BYTES:
                     raise SourceUnavailable(f"{self.name} sends more than a block for {cid}")
@@ -126,22 +126,22 @@ class RpcNode(RemoteSource):
         return expected
 
     @contextmanager
-    def _client(self, deadline: Deadline, cid: CID | None = None) -> Iterator[Any]:
+    def _client(self, deadline: Deadline, cid: CID | None = None, *, paced: bool = False) -> Iterator[Any]:
         """A client for one piece of work, its errors in our own words."""
         deadline.check(self.name)
         timeout = (deadline.patience(), deadline.patience())
         watch = Watch()
-        client = ipfshttpclient.Client(
-            self._multiaddr, chunk_size=_CHUNK_BYTES, timeout=timeout, auth=self._auth
-        )
+        client = ipfshttpclient.Client(self._multiaddr, chunk_size=_CHUNK_BYTES, timeout=timeout, auth=self._auth)
         client._client = _Transport(
             watch, self._multiaddr, ipfshttpclient.DEFAULT_BASE, auth=self._auth, timeout=timeout
         )
         try:
-            with watch.until(deadline), client:
+            with watch.until(deadline, paced=paced), client:
                 yield client
         except (exceptions.Error, requests.RequestException, urllib3.exceptions.HTTPError) as error:
             deadline.check(self.name)
+            if watch.too_slow:
+                raise SourceUnavailable(f"{self.name} sends {cid} too slowly; it was left") from error
             raise self._translate(error, cid) from error
 
     def _translate(self, error: Exception, cid: CID | None) -> StorageError:
@@ -151,9 +151,7 @@ class RpcNode(RemoteSource):
                 return ContentNotFound(f"{self.name} does not have {cid}: {message}")
             return SourceUnavailable(f"{self.name} answered with an error: {message}")
         if isinstance(error, exceptions.TimeoutError | requests.Timeout):
-            return SourceUnavailable(
-                f"{self.name} fell silent; is it overloaded, or looking for {cid} in vain?"
-            )
+            return SourceUnavailable(f"{self.name} fell silent; is it overloaded, or looking for {cid} in vain?")
         if isinstance(error, exceptions.ConnectionError):
             return SourceUnavailable(f"{self.name} does not answer; start it, or correct FITCHAIN_IPFS_API")
         if isinstance(error, requests.TooManyRedirects):

@@ -31,9 +31,7 @@ MAX_SCHEMA_BYTES = 65_536
 _MAX_COLUMNS = 100_000
 _MAX_CLASSES = 1_000_000
 _MAX_COLUMN_NAME = 512
-_CONTAINERS = frozenset(
-    {"file", "folder", "directory", "archive"}
-)  # ``stored_as`` that says nothing of the format
+_CONTAINERS = frozenset({"file", "folder", "directory", "archive"})  # ``stored_as`` that says nothing of the format
 _FORMAT_NAMES = {
     "hdf5": "h5",
     "hdf": "h5",
@@ -44,9 +42,7 @@ _FORMAT_NAMES = {
 
 _Text = Annotated[StrictStr, Field(min_length=1, max_length=512)]
 _Name = Annotated[StrictStr, Field(min_length=1, max_length=64)]
-_FormatName = Annotated[
-    StrictStr, Field(min_length=1, max_length=32, pattern=r"^\.?[A-Za-z0-9][A-Za-z0-9_+-]*$")
-]
+_FormatName = Annotated[StrictStr, Field(min_length=1, max_length=32, pattern=r"^\.?[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 
 
 def _check_column(value: Any) -> Any:
@@ -54,9 +50,7 @@ def _check_column(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{value!r:.60} names no column")
     if isinstance(value, str) and not 1 <= len(value) <= _MAX_COLUMN_NAME:
-        raise ValueError(
-            f"a column name of {len(value)} characters; at least 1 and at most {_MAX_COLUMN_NAME}"
-        )
+        raise ValueError(f"a column name of {len(value)} characters; at least 1 and at most {_MAX_COLUMN_NAME}")
     if isinstance(value, int) and not -_MAX_COLUMNS <= value < _MAX_COLUMNS:
         raise ValueError(f"{value} is no position of a column")
     return value
@@ -224,7 +218,5 @@ def _document(source: str | bytes | Mapping[str, Any]) -> Mapping[str, Any]:
             raise
         raise SchemaError("", f"not a JSON schema document: {error}") from error
     if not isinstance(document, dict):
-        raise SchemaError(
-            "", f'a schema is a JSON object, not {type(document).__name__}; write {{"uuid": …}}'
-        )
+        raise SchemaError("", f'a schema is a JSON object, not {type(document).__name__}; write {{"uuid": …}}')
     return document

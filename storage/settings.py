@@ -82,7 +82,5 @@ class StorageSettings(BaseSettings):
     def _check_api(cls, value: str) -> str:
         value = value.strip()
         if value and not value.startswith(("http://", "https://", "/", "file://")):
-            raise ValueError(
-                f"{value!r} is no node address; write http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001"
-            )
+            raise ValueError(f"{value!r} is no node address; write http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001")
         return value

@@ -7,12 +7,12 @@ error. Sources of one kind each are in ``storage.rpc``, ``storage.gateways`` and
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from storage.assembly import Assembly
 from storage.blocks import BlockStore
-from storage.car import read_car
+from storage.car import CarError, read_car
 from storage.cid import CID, RAW
 from storage.deadline import Deadline
 from storage.errors import ContentMismatch, ContentNotFound, SourceUnavailable, StorageError
@@ -51,15 +51,11 @@ class FolderSource:
             deadline.check(self.name)
             block = self._store.read(cid)
             if block is None:
-                raise ContentNotFound(
-                    f"{self.name} does not have {cid}; add the content there, or name another node"
-                )
+                raise ContentNotFound(f"{self.name} does not have {cid}; add the content there, or name another node")
             try:
                 assembly.offer(cid, block, source=self.name)
             except ContentMismatch:
-                self._store.remove(
-                    cid
-                )  # torn by a crash or damaged: adding the content again repairs the store
+                self._store.remove(cid)  # torn by a crash or damaged: adding the content again repairs the store
                 raise
 
 
@@ -91,40 +87,47 @@ class RemoteSource(ABC):
 
     def _fill_from_car(self, cid: CID, assembly: Assembly, deadline: Deadline) -> None:
         received = 0
-        with self.car(cid, deadline) as chunks:
+        with self._naming_it(), self.car(cid, deadline) as chunks:
             for found, block in read_car(chunks):
                 deadline.check(self.name)
                 assembly.offer(found, block, source=self.name)
                 if assembly.complete:
                     return
                 received += len(block)
-                allowed = (
-                    assembly.size if assembly.size is not None else assembly.max_bytes
-                ) * 5 // 4 + _SLACK_BYTES
+                allowed = (assembly.size if assembly.size is not None else assembly.max_bytes) * 5 // 4 + _SLACK_BYTES
                 if received > allowed:
-                    raise SourceUnavailable(
-                        f"{self.name} sends more than {cid} holds; the answer was broken off"
-                    )
+                    raise SourceUnavailable(f"{self.name} sends more than {cid} holds; the answer was broken off")
+
+    @contextmanager
+    def _naming_it(self) -> Iterator[None]:
+        try:
+            yield
+        except CarError as error:
+            raise SourceUnavailable(f"{self.name}: {error}") from error
 
 
 def fill_from(sources: Sequence[Source], assembly: Assembly, deadline: Deadline) -> Source:
     """Ask the sources in turn, each only for what is missing still; returns the one that completed the file.
 
     A round that brought new blocks is followed by another, so that a connection that breaks is taken up
-    again. Raises ContentMismatch, SourceUnavailable or ContentNotFound, whichever tells most, with what each
-    source answered.
+    again; a source that sent wrong bytes is not asked again. Raises ContentMismatch, SourceUnavailable or
+    ContentNotFound, whichever tells most, with what each source answered.
     """
+    honest = list(sources)
+    lies: list[StorageError] = []
+    errors: list[StorageError] = []
     for _ in range(_MAX_ROUNDS):
         before = assembly.blocks
-        errors: list[StorageError] = []
-        for source in sources:
+        errors = lies.copy()
+        for source in tuple(honest):
             try:
                 deadline.check(f"getting {assembly.cid}")
                 source.fill(assembly, deadline)
             except (ContentNotFound, ContentMismatch, SourceUnavailable) as error:
                 errors.append(error)
-                if deadline.remaining() <= 0:
-                    break
+                if isinstance(error, ContentMismatch):
+                    honest.remove(source)
+                    lies.append(error)
             else:
                 return source
         if assembly.blocks == before or deadline.remaining() <= 0:

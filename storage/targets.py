@@ -82,7 +82,5 @@ class FileTarget:
 def full_or(error: OSError, path: Path) -> Exception:
     """StoreFull where an OSError says that there is no room, else the error itself."""
     if error.errno in _FULL:
-        return StoreFull(
-            f"no room on the disk of {path.parent}: {error.strerror}; free some or prune the store"
-        )
+        return StoreFull(f"no room on the disk of {path.parent}: {error.strerror}; free some or prune the store")
     return error

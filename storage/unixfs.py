@@ -74,9 +74,7 @@ def file_node(cid: CID, block: bytes | memoryview) -> FileNode:
     if data.kind not in (Kind.FILE, Kind.RAW):
         raise ContentInvalid(f"{cid} is {_NAMES[data.kind]}, not a file")
     if len(node.links) != len(data.blocksizes):
-        raise ContentInvalid(
-            f"{cid} has {len(node.links)} links but gives the sizes of {len(data.blocksizes)}"
-        )
+        raise ContentInvalid(f"{cid} has {len(node.links)} links but gives the sizes of {len(data.blocksizes)}")
     size = len(data.body) + sum(data.blocksizes)
     if data.filesize is not None and data.filesize != size:
         raise ContentInvalid(f"{cid} claims {data.filesize} bytes, its parts add up to {size}")
@@ -112,9 +110,7 @@ def encode_leaf(chunk: bytes | memoryview) -> bytes:
 def encode_file(children: Sequence[tuple[Link, int]]) -> bytes:
     """The block of an inner node of a file: links, and the bytes that each of them stands for."""
     sizes = [size for _, size in children]
-    data = (
-        b"\x08\x02\x18" + write_varint(sum(sizes)) + b"".join(b"\x20" + write_varint(size) for size in sizes)
-    )
+    data = b"\x08\x02\x18" + write_varint(sum(sizes)) + b"".join(b"\x20" + write_varint(size) for size in sizes)
     return encode_node([link for link, _ in children], data)
 
 

@@ -1,7 +1,7 @@
 """HTTP sessions whose connections can be cut at a deadline.
 
 The timeouts of ``requests`` are for one read from the socket: a peer that sends a byte now and then, in the
-head of its answer or in the middle of a chunk, keeps a call alive for ever. Here a timer shuts the sockets
+head of its answer or in the middle of a chunk, keeps a call alive for ever. Here a thread shuts the sockets
 down when the time is over, which wakes whatever waits on them. Sessions neither follow redirects nor look at
 proxies in the environment: a source is asked where its operator configured it, and nowhere else.
 
@@ -11,7 +11,7 @@ They build on the session of ``ipfshttpclient``, so that its client and the gate
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,21 +21,21 @@ from ipfshttpclient import requests_wrapper
 from storage.deadline import Deadline
 
 # The pool manager of ipfshttpclient passes an option that urllib3 2 ignores, and says so at every session.
-warnings.filterwarnings(
-    "ignore", message="The 'strict' parameter is no longer needed", category=FutureWarning
-)
+warnings.filterwarnings("ignore", message="The 'strict' parameter is no longer needed", category=FutureWarning)
 
 
 class Watch:
-    """The sockets of one piece of work, and the deadline at which they are shut down."""
+    """The sockets of one piece of work, and what ends it: its deadline, or an answer that arrives too slowly."""
 
     def __init__(self) -> None:
+        self.too_slow = False
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._over = False
+        self._beats = 0
 
     def add(self, sock: socket.socket) -> None:
-        """Watch one more socket; after the deadline it is shut down at once."""
+        """Watch one more socket; after the end it is shut down at once."""
         with self._lock:
             self._sockets.append(sock)
             over = self._over
@@ -51,16 +51,36 @@ class Watch:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def paced(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The chunks, each a sign that the answer moves on."""
+        for chunk in chunks:
+            self._beats += 1
+            yield chunk
+
     @contextmanager
-    def until(self, deadline: Deadline) -> Iterator[None]:
-        """Cut at the deadline, unless the work in the ``with`` block ends before."""
-        timer = threading.Timer(deadline.remaining(), self.cut)
-        timer.daemon = True
-        timer.start()
+    def until(self, deadline: Deadline, *, paced: bool = False) -> Iterator[None]:
+        """Cut at the deadline, unless the work in the ``with`` block ends before.
+
+        ``paced``: also cut when the deadline's longest silence passes without a chunk, so that an answer that
+        drips leaves time for the next source.
+        """
+        done = threading.Event()
+        thread = threading.Thread(target=self._wait, args=(done, deadline, paced), name="watch", daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            timer.cancel()
+            done.set()
+
+    def _wait(self, done: threading.Event, deadline: Deadline, paced: bool) -> None:
+        beats = self._beats
+        while not done.wait(deadline.patience() if paced else deadline.remaining()):
+            if paced and beats == self._beats:
+                self.too_slow = True
+            if self.too_slow or deadline.remaining() <= 0:
+                self.cut()
+                return
+            beats = self._beats
 
 
 def watch_session(session: requests.Session, watch: Watch) -> None:

@@ -59,9 +59,7 @@ def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def kubo_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Kubo node, private and offline; skipped where there is no binary."""
-    binary = (
-        os.environ.get("KUBO_PATH") or shutil.which("ipfs") or Path(__file__).parents[2] / ".local/bin/ipfs"
-    )
+    binary = os.environ.get("KUBO_PATH") or shutil.which("ipfs") or Path(__file__).parents[2] / ".local/bin/ipfs"
     if not Path(binary).is_file():
         pytest.skip("no Kubo here; set KUBO_PATH to its binary")
     port, gateway = free_port(), free_port()

@@ -35,11 +35,7 @@ def node_of(
     """An inner node that may say anything about its children."""
     claimed = [size for _, size in children] if sizes is None else sizes
     total = sum(claimed) if filesize is None else filesize
-    data = (
-        bytes([8, kind, 0x18])
-        + write_varint(total)
-        + b"".join(b"\x20" + write_varint(size) for size in claimed)
-    )
+    data = bytes([8, kind, 0x18]) + write_varint(total) + b"".join(b"\x20" + write_varint(size) for size in claimed)
     block = encode_node([Link(cid, "", 1) for cid, _ in children], data)
     return CID.of(block, codec=DAG_PB, version=0), block
 

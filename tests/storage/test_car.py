@@ -32,9 +32,7 @@ def test_chunking_does_not_matter(data: bytes, size: int) -> None:
 
 def test_header_is_canonical_dag_cbor() -> None:
     root, _ = dag_of(b"hello world")
-    assert header(root).hex() == (
-        "38a265726f6f747381d82a58230012" + root.encode()[1:].hex() + "6776657273696f6e01"
-    )
+    assert header(root).hex() == ("38a265726f6f747381d82a58230012" + root.encode()[1:].hex() + "6776657273696f6e01")
 
 
 @given(data=st.binary(min_size=1, max_size=200), cut=st.integers(0, 10**6))

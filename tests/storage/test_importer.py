@@ -68,9 +68,7 @@ def depth_of(cid: CID, blocks: Blocks) -> int:
     ],
 )
 @pytest.mark.parametrize("profile", [SMALL, SMALL_RAW])
-def test_layout_grows_by_a_level_where_links_run_out(
-    chunks: int, rest: int, depth: int, profile: Profile
-) -> None:
+def test_layout_grows_by_a_level_where_links_run_out(chunks: int, rest: int, depth: int, profile: Profile) -> None:
     data = random.Random(1).randbytes(16 * chunks + rest)
     cid, blocks = dag_of(data, profile)
     assert depth_of(cid, blocks) == depth
@@ -93,9 +91,7 @@ class Dribble(io.BytesIO):
 def test_chunks_do_not_depend_on_how_the_stream_delivers() -> None:
     data = random.Random(2).randbytes(1000)
     profile = Profile("any", 100, 4, 0, raw_leaves=False)
-    assert add_file(Dribble(data), nothing, profile=profile) == add_file(
-        io.BytesIO(data), nothing, profile=profile
-    )
+    assert add_file(Dribble(data), nothing, profile=profile) == add_file(io.BytesIO(data), nothing, profile=profile)
 
 
 def test_progress_ends_at_the_size(tmp_path: Path) -> None:

@@ -150,9 +150,7 @@ BAD_FIELDS = [
 
 @pytest.mark.parametrize(("change", "field"), BAD_FIELDS)
 def test_refusal_names_the_field_and_what_to_write(change: dict[str, Any], field: str) -> None:
-    document = {
-        key: value for key, value in {**DATA, **change}.items() if value is not None or key == "location"
-    }
+    document = {key: value for key, value in {**DATA, **change}.items() if value is not None or key == "location"}
     with pytest.raises(SchemaError) as refusal:
         DataSchema.parse(document)
     assert refusal.value.field == field
@@ -258,9 +256,7 @@ def test_canonical_json_reads_back_and_does_not_depend_on_order(value: Any) -> N
     assert canonical_json(shuffled) == text
 
 
-@pytest.mark.parametrize(
-    "value", [{1: "a"}, {"a": float("nan")}, float("inf"), {"a": {2: 3}}, {"a": object()}]
-)
+@pytest.mark.parametrize("value", [{1: "a"}, {"a": float("nan")}, float("inf"), {"a": {2: 3}}, {"a": object()}])
 def test_what_has_no_canonical_spelling_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         canonical_json(value)
