@@ -55,7 +55,7 @@ def _arm(store: MortalStore, moment: str | None) -> None:
             _die()
         return answer
 
-    Node.broadcast = dying  # type: ignore[method-assign]
+    Node.broadcast = dying  # type: ignore[method-assign, assignment]
     store.fatal_state = {"before-save": State.SIGNED, "before-note": State.SENT}.get(moment or "")
 
 

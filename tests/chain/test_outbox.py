@@ -34,6 +34,7 @@ from tests.evm import ETHER, TERMS, Evm, Market, anvil, development_signer, vali
 
 SENDER = 6
 GWEI = 10**9
+OVER = threading.Event()
 FAST = OutboxPolicy(poll_seconds=0.05, receipt_seconds=20, replace_seconds=30)
 
 
@@ -76,12 +77,21 @@ def clock() -> Clock:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads that wait for receipts."""
     with ThreadPoolExecutor(8) as executor:
         yield executor
+        OVER.set()
+    OVER.clear()
+
+
+def _sleep(seconds: float) -> None:
+    """Let waiting threads end with their test, should it fail."""
+    if OVER.wait(seconds):
+        raise RuntimeError("the test is over")
 
 
 def outbox(evm: Evm, *, store: MemoryOutboxStore | None = None, **options: Any) -> Outbox:
-    options = {"policy": FAST, **options}
+    options = {"policy": FAST, "sleep": _sleep, **options}
     return Outbox(web3_for(evm.url), development_signer(SENDER), store or MemoryOutboxStore(), **options)
 
 
@@ -119,9 +129,7 @@ def test_a_step_is_sent_once_and_its_receipt_comes_back(fresh: Evm) -> None:
 def test_what_would_revert_is_not_sent_and_says_why(market: Market) -> None:
     box = outbox(market.evm)
     before = nonce(market.evm)
-    with pytest.raises(
-        StepRejected, match="settle challenge 99 would be refused: unknown challenge"
-    ) as caught:
+    with pytest.raises(StepRejected, match="settle challenge 99 would be refused: unknown challenge") as caught:
         box.send("step", market.pool.settle_call(99))
     assert caught.value.reason == "unknown challenge"
     assert nonce(market.evm) == before
@@ -194,9 +202,7 @@ def test_key_in_flight_is_waited_for(still: Evm, pool: ThreadPoolExecutor) -> No
     assert futures[0].result(20) == futures[1].result(20)
 
 
-def test_revert_in_a_block_is_explained_and_the_key_free_again(
-    market: Market, pool: ThreadPoolExecutor
-) -> None:
+def test_revert_in_a_block_is_explained_and_the_key_free_again(market: Market, pool: ThreadPoolExecutor) -> None:
     evm = market.evm
     market.stake(3)
     challenge = market.challenge(TERMS)
@@ -229,13 +235,9 @@ def test_revert_in_a_block_is_explained_and_the_key_free_again(
         box.send("step", market.pool.settle_call(challenge))
 
 
-def test_stuck_transaction_is_replaced_up_to_the_cap(
-    still: Evm, pool: ThreadPoolExecutor, clock: Clock
-) -> None:
+def test_stuck_transaction_is_replaced_up_to_the_cap(still: Evm, pool: ThreadPoolExecutor, clock: Clock) -> None:
     cap = 6 * GWEI
-    box = outbox(
-        still, clock=clock, policy=OutboxPolicy(max_fee_wei=cap, poll_seconds=0.05, receipt_seconds=10**6)
-    )
+    box = outbox(still, clock=clock, policy=OutboxPolicy(max_fee_wei=cap, poll_seconds=0.05, receipt_seconds=10**6))
     future = pool.submit(box.send, "step", gift())
     (entry,) = sent(box)
     rounds = 0
@@ -315,9 +317,7 @@ def test_confirmations_are_waited_for(still: Evm, pool: ThreadPoolExecutor) -> N
     assert future.result(20).block == still.w3.eth.block_number - 2
 
 
-def test_dropped_by_the_node_the_same_bytes_go_in_again(
-    still: Evm, pool: ThreadPoolExecutor, clock: Clock
-) -> None:
+def test_dropped_by_the_node_the_same_bytes_go_in_again(still: Evm, pool: ThreadPoolExecutor, clock: Clock) -> None:
     store = MemoryOutboxStore()
     box = outbox(still, store=store, clock=clock)
     futures = [pool.submit(outbox(still, store=store, clock=clock).send, f"s{n}", gift()) for n in range(2)]
@@ -329,9 +329,7 @@ def test_dropped_by_the_node_the_same_bytes_go_in_again(
     clock.ahead += 6
     box.tend()
     still.rpc("evm_mine")
-    assert {future.result(20).transaction for future in futures} == {
-        entry.newest.transaction for entry in entries
-    }
+    assert {future.result(20).transaction for future in futures} == {entry.newest.transaction for entry in entries}
 
 
 def test_block_that_lost_its_place_is_noticed(fresh: Evm) -> None:
@@ -347,12 +345,8 @@ def test_block_that_lost_its_place_is_noticed(fresh: Evm) -> None:
     assert box.send("next", gift()).nonce == receipts[2].nonce + 1
 
 
-def test_reorganisation_while_waiting_for_confirmations(
-    still: Evm, pool: ThreadPoolExecutor, clock: Clock
-) -> None:
-    box = outbox(
-        still, clock=clock, policy=OutboxPolicy(confirmations=3, poll_seconds=0.05, receipt_seconds=100)
-    )
+def test_reorganisation_while_waiting_for_confirmations(still: Evm, pool: ThreadPoolExecutor, clock: Clock) -> None:
+    box = outbox(still, clock=clock, policy=OutboxPolicy(confirmations=3, poll_seconds=0.05, receipt_seconds=100))
     future = pool.submit(box.send, "step", gift())
     sent(box)
     still.rpc("evm_mine")
@@ -385,9 +379,53 @@ def test_lost_answer_is_looked_up_not_sent_anew(fresh: Evm, monkeypatch: pytest.
     assert fresh.balance(FRIEND) == before + 1
 
 
-def test_never_arrived_and_too_late_frees_its_nonce(
-    fresh: Evm, monkeypatch: pytest.MonkeyPatch, clock: Clock
+def test_nonce_too_low_about_ourselves_is_success(fresh: Evm, monkeypatch: pytest.MonkeyPatch) -> None:
+    box, real, said = outbox(fresh), Node.broadcast, []
+
+    def twice(node: Node, raw: bytes) -> tuple[Answer, str]:
+        """As a connection that breaks after the request makes the HTTP library do it."""
+        real(node, raw)
+        said.append(real(node, raw))
+        return said[-1]
+
+    before = fresh.balance(FRIEND)
+    monkeypatch.setattr(Node, "broadcast", twice)
+    box.send("step", gift())
+    assert [answer for answer, _ in said] == [Answer.NONCE_TOO_LOW]
+    assert fresh.balance(FRIEND) == before + 1
+
+
+def test_arrived_without_an_answer_is_kept_beyond_its_deadline(
+    still: Evm, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
+    box = outbox(still, clock=clock)
+    real = Node.broadcast
+    with monkeypatch.context() as mute:
+        mute.setattr(Node, "broadcast", lambda node, raw: (real(node, raw), (Answer.UNANSWERED, "?"))[1])
+        with pytest.raises(EndpointUnavailable):
+            box.send("step", gift(), deadline=time.time() + 20)
+    (entry,) = box.live()
+    clock.ahead = 25
+    box.tend()
+    assert [(one.key, one.state) for one in box.live()] == [("step", State.SENT)]
+    still.rpc("evm_mine")
+    assert box.send("step", gift(), deadline=1).transaction == entry.newest.transaction
+
+
+def test_nonce_of_a_dropped_transaction_is_not_given_away(still: Evm, pool: ThreadPoolExecutor) -> None:
+    store = MemoryOutboxStore()
+    first, second = outbox(still, store=store), outbox(still, store=store)
+    futures = [pool.submit(first.send, "first", gift())]
+    (entry,) = sent(first)
+    still.rpc("anvil_dropTransaction", entry.newest.transaction)
+    futures.append(pool.submit(second.send, "second", gift()))
+    assert [one.nonce for one in sent(first, 2)] == [entry.nonce, entry.nonce + 1]
+    still.w3.eth.send_raw_transaction(HexBytes(entry.newest.raw))
+    still.rpc("evm_mine")
+    assert [future.result(20).nonce for future in futures] == [entry.nonce, entry.nonce + 1]
+
+
+def test_never_arrived_and_too_late_frees_its_nonce(fresh: Evm, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     box = outbox(fresh, clock=clock)
     deadline = time.time() + 50
     with monkeypatch.context() as deaf:
@@ -402,9 +440,7 @@ def test_never_arrived_and_too_late_frees_its_nonce(
     assert box.send("next", gift()).nonce == entry.nonce
 
 
-def test_never_arrived_and_no_longer_wanted_is_not_sent(
-    market: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_never_arrived_and_no_longer_wanted_is_not_sent(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     market.stake(3)
     challenge = market.challenge(TERMS)
     market.play(challenge, [valid(1), valid(1), valid(1)])

@@ -59,7 +59,7 @@ def test_bad_values_are_named_but_not_shown(
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    settings = ChainSettings(private_key=KEY, rpc_url="https://host/v3/0123456789abcdef0123")  # type: ignore[arg-type]
+    settings = ChainSettings(private_key=KEY, rpc_url="https://host/v3/0123456789abcdef0123")
     assert "5a5a" not in repr(settings)
     assert "0123456789abcdef" not in repr(settings)
     assert settings.has_keys

@@ -1,7 +1,7 @@
 """Commitments as the pool computes them, salts that come back, votes that are found again."""
 
 import pytest
-from eth_abi import encode
+from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
