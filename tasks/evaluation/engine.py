@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from tasks.evaluation.prediction import Predictor, choose_batch_size, to_probabi
 if TYPE_CHECKING:
     from tasks.evaluation.data.tables import Matrix
 
-SCORE_UNIT = Decimal("0.000001")
+SCORES_IN_ONE = 1_000_000
 MAX_SCORE_VALUE = 1e30
 _HASH_BYTES = 2**20
 
@@ -59,7 +59,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationResult:
 
 def score_of(value: float) -> int:
     """A figure in units of 1e-6, rounded half to even on its exact binary value."""
-    return int(Decimal(value).quantize(SCORE_UNIT, rounding=ROUND_HALF_EVEN).scaleb(6))
+    return round(Fraction(value) * SCORES_IN_ONE)
 
 
 class _Evaluation:
