@@ -132,9 +132,14 @@ class BoundContract:
         except DecodingError as error:
             raise ContractMissing(f"{what}: nothing at {self.address} answers this call") from error
         except (Web3Exception, RequestException, OSError) as error:
-            raise EndpointUnavailable(
-                f"{what} could not be read from the chain's endpoint: {error}"
-            ) from error
+            raise EndpointUnavailable(f"{what} could not be read from the chain's endpoint: {error}") from error
+
+    def _block_number(self) -> int:
+        """The latest block; EndpointUnavailable if nobody answers."""
+        try:
+            return int(self.w3.eth.block_number)
+        except (Web3Exception, RequestException, OSError) as error:
+            raise EndpointUnavailable(f"the chain's endpoint does not tell its latest block: {error}") from error
 
     def _decode(self, view: str, data: bytes) -> Any:
         output = _output_of(self.contract_name, view)
@@ -159,9 +164,7 @@ class BoundContract:
 
     def _call(self, function: str, *arguments: Any, describe: str, value_wei: int = 0) -> ContractCall:
         data = self._contract.encode_abi(function, args=list(arguments))
-        return ContractCall(
-            to=self.address, data=bytes.fromhex(data[2:]), value_wei=value_wei, describe=describe
-        )
+        return ContractCall(to=self.address, data=bytes.fromhex(data[2:]), value_wei=value_wei, describe=describe)
 
 
 @cache

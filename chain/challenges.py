@@ -112,10 +112,8 @@ class Assignment:
     revealed: bool
 
     def phase_at(self, now: float) -> Phase:
-        """The phase at another time, should nobody vote until then."""
-        if self.phase is Phase.SETTLED:
-            return Phase.SETTLED
-        return phase_at(
+        """The phase at `now` (unix seconds), should nobody vote until then; never before the one that was read."""
+        implied = phase_at(
             now,
             k=self.terms.k,
             commits=self.commits,
@@ -123,6 +121,7 @@ class Assignment:
             commit_deadline=self.commit_deadline,
             reveal_deadline=self.reveal_deadline,
         )
+        return max(self.phase, implied)
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ class Challenge:
     def settled(self) -> bool:
         """Whether the pool has closed this challenge."""
         return self.phase is Phase.SETTLED
-
 
     def phase_by(self, now: float) -> Phase:
         """The later of the phase that was read and the one that `now` (unix seconds) implies without further votes."""
@@ -236,9 +234,7 @@ class PoolTerms:
     minimum_window_seconds: int
 
 
-def phase_at(
-    now: float, *, k: int, commits: int, reveals: int, commit_deadline: int, reveal_deadline: int
-) -> Phase:
+def phase_at(now: float, *, k: int, commits: int, reveals: int, commit_deadline: int, reveal_deadline: int) -> Phase:
     """The phase of an unsettled challenge, by the contract's rule: all k committed opens the reveal phase at
     once, all who committed having revealed opens settlement at once, else the deadlines do.
     """

@@ -57,7 +57,7 @@ class ValidatorPool(BoundContract):
 
         One `eth_call` a page of 100; a page's phases are those of the block's own timestamp.
         """
-        at = self.w3.eth.block_number if block is None else block
+        at = self._block_number() if block is None else block
         account = self.w3.to_checksum_address(verifier)
         found: list[Assignment] = []
         while True:
@@ -91,7 +91,7 @@ class ValidatorPool(BoundContract):
         `now` (unix seconds) moves the phase on where no block has been mined since a deadline passed.
         """
         account = self.w3.to_checksum_address(verifier)
-        block = self.w3.eth.block_number
+        block = self._block_number()
         challenge = _challenge(self._read("getChallenge", challenge_id, block=block))
         votes = [_vote(raw) for raw in self._read("getVotes", challenge_id, block=block)]
         mine = next((vote for vote in votes if vote.verifier == account), None)
@@ -106,7 +106,7 @@ class ValidatorPool(BoundContract):
 
     def verifiers(self) -> list[VerifierAccount]:
         """Everybody who ever deposited, oldest first, read at one block."""
-        block = self.w3.eth.block_number
+        block = self._block_number()
         found: list[VerifierAccount] = []
         while True:
             page = self._read("getVerifiers", len(found), _PAGE, block=block)
@@ -156,9 +156,7 @@ class ValidatorPool(BoundContract):
         """Commit to at most 32 challenges, each (challenge, commitment); those that would be refused are
         skipped.
         """
-        return self._call(
-            "commitMany", list(entries), describe=f"commit to {_numbers(e[0] for e in entries)}"
-        )
+        return self._call("commitMany", list(entries), describe=f"commit to {_numbers(e[0] for e in entries)}")
 
     def reveal_call(
         self, challenge_id: int, verdict: Verdict, score: int, salt: bytes, report_cid: str
@@ -172,9 +170,7 @@ class ValidatorPool(BoundContract):
         skipped.
         """
         arguments = [(entry[0], int(entry[1]), *entry[2:]) for entry in entries]
-        return self._call(
-            "revealMany", arguments, describe=f"reveal votes on {_numbers(e[0] for e in entries)}"
-        )
+        return self._call("revealMany", arguments, describe=f"reveal votes on {_numbers(e[0] for e in entries)}")
 
     def settle_call(self, challenge_id: int) -> ContractCall:
         """Close a challenge whose settlement is due; anybody may."""
@@ -186,9 +182,7 @@ class ValidatorPool(BoundContract):
 
     # --- consumers ---
 
-    def create_challenge_call(
-        self, model_id: int, data_schema: str, terms: Terms, bounty_wei: int
-    ) -> ContractCall:
+    def create_challenge_call(self, model_id: int, data_schema: str, terms: Terms, bounty_wei: int) -> ContractCall:
         """Open a challenge: data schema as JSON or as the CID of the JSON, at most 1024 bytes.
 
         The number it gets is read from the mined transaction by `created_challenge`.

@@ -31,7 +31,7 @@ class Registry(BoundContract):
 
     def model_challenge_refs(self, model_id: int) -> list[ChallengeRef]:
         """All challenges of a model in all pools, oldest first, read at one block."""
-        block = self.w3.eth.block_number
+        block = self._block_number()
         found: list[ChallengeRef] = []
         while True:
             page = self._read("getModelChallenges", model_id, len(found), _PAGE, block=block)
@@ -78,9 +78,7 @@ class Registry(BoundContract):
 
     def add_pool_call(self, pool: str) -> ContractCall:
         """Authorise a pool, for good; only the registry's owner may."""
-        return self._call(
-            "addPool", checksum_address(pool, what="the pool"), describe=f"authorise the pool {pool}"
-        )
+        return self._call("addPool", checksum_address(pool, what="the pool"), describe=f"authorise the pool {pool}")
 
     def created_model(self, transaction: str | bytes) -> int:
         """The number of the model that a mined transaction published; NotFound if it published none."""

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,24 +78,24 @@ def anvil(*, options: tuple[str, ...] = ()) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 -- it only calls prctl
     )
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            match = re.search(r"Listening on ([\d.]+:\d+)", line)
-            if match:
-                break
-        else:
-            pytest.fail("anvil ended before it listened")
-        # Its log would fill the pipe and stop it; it is read to nowhere.
-        drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-        process.stdout.close()
-        yield f"http://{match[1]}"
+        yield f"http://{_listening(process)}"
     finally:
         process.kill()
         process.wait()
-        drain.wait()
+
+
+def _listening(process: subprocess.Popen[str]) -> str:
+    """The address that anvil says it listens on; its later output is read to nowhere, lest it fill the pipe."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        match = re.search(r"Listening on ([\d.]+:\d+)", line)
+        if match:
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return match[1]
+    return pytest.fail("anvil ended before it listened")
 
 
 class Evm:
@@ -247,10 +248,10 @@ class Market:
     def settle(self, challenge: int, sender: str | None = None) -> Any:
         return self.send(self.pool.settle_call(challenge), sender or self.outsider)
 
-    def play(self, challenge: int, votes: list[Vote | None | str]) -> list[str]:
-        """Let the panel vote in its order (None: no commit, "silent": no reveal), wait for deadlines if need be, settle.
+    def play(self, challenge: int, votes: list[Vote | str | None]) -> list[str]:
+        """Let the panel vote in its order, wait for the deadlines if need be, settle, and return the panel.
 
-        Returns the panel.
+        None does not commit, "silent" commits and does not reveal.
         """
         panel = self.panel(challenge)
         state = self.pool.challenge(challenge)

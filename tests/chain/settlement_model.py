@@ -1,4 +1,4 @@
-"""Settlement once more, written from its description and not from the contract: what tests compare the contract with."""
+"""Settlement once more, written from its description and not from the contract, to compare the contract with."""
 
 import statistics
 from dataclasses import dataclass

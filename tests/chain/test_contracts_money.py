@@ -54,7 +54,7 @@ def run_machine(market: Market, *, examples: int, steps: int) -> None:
 
 
 def test_no_wei_is_created_lost_or_locked(market: Market) -> None:
-    run_machine(market, examples=15, steps=30)
+    run_machine(market, examples=12, steps=30)
 
 
 @pytest.mark.soak

@@ -13,9 +13,7 @@ DAY = 24 * 3600
 
 def test_a_challenge_says_all_that_was_asked_for(market: Market) -> None:
     market.stake(5)
-    terms = replace_terms(
-        TERMS, k=5, metric="log_loss", pass_mark=-(10**30), higher_passes=False, tolerance=10**30
-    )
+    terms = replace_terms(TERMS, k=5, metric="log_loss", pass_mark=-(10**30), higher_passes=False, tolerance=10**30)
     number = market.challenge(terms, bounty=5 * ETHER + 4, data_schema='{"uuid": "2"}')
     challenge = market.pool.challenge(number)
     now = market.evm.now()
@@ -49,7 +47,7 @@ def test_a_challenge_says_all_that_was_asked_for(market: Market) -> None:
 )
 def test_terms_out_of_bounds_are_refused(market: Market, change: dict[str, Any], reason: str) -> None:
     market.stake(3)
-    with pytest.raises(Refused, match=f"^{reason}$"):
+    with pytest.raises(Refused, match=rf"^{reason}$"):
         market.challenge(replace_terms(TERMS, **change))
 
 
@@ -68,27 +66,27 @@ def test_the_metric_has_at_most_32_characters(market: Market) -> None:
 @pytest.mark.parametrize("model", [0, 2])
 def test_a_model_that_is_not_there_cannot_be_challenged(market: Market, model: int) -> None:
     market.stake(3)
-    with pytest.raises(Refused, match="^unknown model$"):
+    with pytest.raises(Refused, match=r"^unknown model$"):
         market.challenge(model=model)
 
 
 def test_the_share_must_reach_the_pools_minimum(market: Market) -> None:
     market.stake(3)
-    with pytest.raises(Refused, match="^bounty below the minimum$"):
+    with pytest.raises(Refused, match=r"^bounty below the minimum$"):
         market.challenge(bounty=3 * 10**15 - 1)
     market.challenge(bounty=3 * 10**15)
 
 
 def test_a_data_schema_must_be_there_and_fit(market: Market) -> None:
     market.stake(3)
-    with pytest.raises(Refused, match="^empty data schema$"):
+    with pytest.raises(Refused, match=r"^empty data schema$"):
         market.challenge(data_schema="")
     with pytest.raises(Refused):
         market.challenge(data_schema="x" * 1025)
 
 
 def test_nobody_staked_is_too_few(market: Market) -> None:
-    with pytest.raises(Refused, match="^too few eligible verifiers$"):
+    with pytest.raises(Refused, match=r"^too few eligible verifiers$"):
         market.challenge()
 
 
@@ -109,7 +107,7 @@ def test_consumer_and_model_owner_are_never_drawn(market: Market) -> None:
             market.evm.move_to(market.evm.now() + 1 + turn)  # another parent block, another draw
             challenge = market.challenge(model=model, consumer=verifiers[1])
             assert set(market.panel(challenge)) == set(verifiers[2:])
-    with pytest.raises(Refused, match="^too few eligible verifiers$"):
+    with pytest.raises(Refused, match=r"^too few eligible verifiers$"):
         market.challenge(replace_terms(TERMS, k=5), model=model, consumer=verifiers[1])
 
 
@@ -125,7 +123,7 @@ def test_each_drawing_uses_one_slot_of_each_on_the_panel(market: Market) -> None
     market.stake(3, slots=2)
     first, second = market.challenge(), market.challenge()
     assert set(market.panel(first)) == set(market.panel(second)) == set(market.verifiers[:3])
-    with pytest.raises(Refused, match="^too few eligible verifiers$"):
+    with pytest.raises(Refused, match=r"^too few eligible verifiers$"):
         market.challenge()
     account = market.pool.verifier(market.verifiers[0])
     assert (account.slots, account.active, account.locked_wei) == (0, 2, 2 * ETHER)

@@ -26,7 +26,7 @@ def test_a_schema_of_1024_characters_is_kept_and_one_more_refused(market: Market
 
 
 def test_an_empty_schema_is_refused(market: Market) -> None:
-    with pytest.raises(Refused, match="^empty schema$"):
+    with pytest.raises(Refused, match=r"^empty schema$"):
         market.publish("")
 
 
@@ -38,11 +38,11 @@ def test_a_model_that_is_not_there_is_not_found(market: Market, number: int) -> 
 
 def test_only_the_owner_adds_pools_each_once_and_only_contracts(market: Market) -> None:
     add = market.registry.add_pool_call
-    with pytest.raises(Refused, match="^only the owner adds pools$"):
+    with pytest.raises(Refused, match=r"^only the owner adds pools$"):
         market.send(add(market.registry.address), market.outsider)
-    with pytest.raises(Refused, match="^no contract at this address$"):
+    with pytest.raises(Refused, match=r"^no contract at this address$"):
         market.send(add(market.outsider), market.deployer)
-    with pytest.raises(Refused, match="^pool already added$"):
+    with pytest.raises(Refused, match=r"^pool already added$"):
         market.send(add(market.pool.address), market.deployer)
 
 
@@ -50,10 +50,10 @@ def test_only_pools_record_challenges_and_each_its_own_results(market: Market) -
     market.stake(3)
     challenge = market.challenge()
     record = market.registry._call("recordChallenge", 1, 99, describe="")
-    with pytest.raises(Refused, match="^pool not authorised$"):
+    with pytest.raises(Refused, match=r"^pool not authorised$"):
         market.send(record, market.outsider)
     result = market.registry._call("recordResult", challenge, 1, 5, True, describe="")
-    with pytest.raises(Refused, match="^unknown challenge$"):
+    with pytest.raises(Refused, match=r"^unknown challenge$"):
         market.send(result, market.outsider)
     assert market.registry.result(challenge) is None
 
@@ -64,9 +64,9 @@ def test_a_pool_records_each_challenge_and_result_once(market: Market) -> None:
     market.play(challenge, [valid(7)] * 3)
     market.evm.rpc("anvil_impersonateAccount", market.pool.address)
     market.evm.rpc("anvil_setBalance", market.pool.address, hex(10**19))
-    with pytest.raises(Refused, match="^challenge already recorded$"):
+    with pytest.raises(Refused, match=r"^challenge already recorded$"):
         market.send(market.registry._call("recordChallenge", 1, challenge, describe=""), market.pool.address)
-    with pytest.raises(Refused, match="^result already recorded$"):
+    with pytest.raises(Refused, match=r"^result already recorded$"):
         call = market.registry._call("recordResult", challenge, 1, 5, True, describe="")
         market.send(call, market.pool.address)
 
@@ -101,9 +101,7 @@ def test_a_models_challenges_are_listed_over_pages_and_by_pool(market: Market) -
 
 def test_with_two_pools_a_challenge_needs_its_pool(market: Market) -> None:
     arguments = (market.registry.address, POOL_TERMS.stake_per_slot_wei, 1, 0, 1)
-    second = ValidatorPool(
-        market.evm.w3, _create(market.evm.w3, development_signer(0), "ValidatorPool", *arguments)
-    )
+    second = ValidatorPool(market.evm.w3, _create(market.evm.w3, development_signer(0), "ValidatorPool", *arguments))
     market.send(market.registry.add_pool_call(second.address), market.deployer)
     assert market.registry.pools() == [market.pool.address, second.address]
     with pytest.raises(SettingsError, match="knows 2 pools"):

@@ -22,7 +22,7 @@ def test_slots_follow_the_stake(market: Market) -> None:
 
 
 def test_nothing_cannot_be_deposited(market: Market) -> None:
-    with pytest.raises(Refused, match="^nothing deposited$"):
+    with pytest.raises(Refused, match=r"^nothing deposited$"):
         market.send(market.pool.deposit_call(0), market.verifiers[0])
 
 
@@ -42,7 +42,7 @@ def test_stake_asked_back_leaves_the_drawing_at_once_and_comes_after_the_delay(m
 
     market.evm.move_to(asked + DELAY - 2)
     assert market.pool.withdrawable(verifier) == 0
-    with pytest.raises(Refused, match="^nothing to withdraw$"):
+    with pytest.raises(Refused, match=r"^nothing to withdraw$"):
         market.send(market.pool.withdraw_call(), verifier)
     market.evm.move_to(asked + DELAY)
     assert market.pool.withdrawable(verifier) == ETHER + 1
@@ -51,7 +51,7 @@ def test_stake_asked_back_leaves_the_drawing_at_once_and_comes_after_the_delay(m
     assert before - market.evm.balance(market.pool.address) == ETHER + 1
     account = market.pool.verifier(verifier)
     assert (account.stake_wei, account.pending_withdrawal_wei, account.withdrawable_at) == (ETHER - 1, 0, 0)
-    with pytest.raises(Refused, match="^nothing to withdraw$"):
+    with pytest.raises(Refused, match=r"^nothing to withdraw$"):
         market.send(market.pool.withdraw_call(), verifier)
 
 
@@ -68,12 +68,12 @@ def test_the_withdrawn_ether_reaches_the_account(market: Market) -> None:
 def test_only_free_stake_can_be_asked_back(market: Market) -> None:
     verifiers = market.stake(3, slots=2)
     market.challenge()
-    with pytest.raises(Refused, match="^more than the free stake$"):
+    with pytest.raises(Refused, match=r"^more than the free stake$"):
         market.send(market.pool.request_withdrawal_call(ETHER + 1), verifiers[0])
-    with pytest.raises(Refused, match="^nothing requested$"):
+    with pytest.raises(Refused, match=r"^nothing requested$"):
         market.send(market.pool.request_withdrawal_call(0), verifiers[0])
     market.send(market.pool.request_withdrawal_call(ETHER), verifiers[0])
-    with pytest.raises(Refused, match="^more than the free stake$"):
+    with pytest.raises(Refused, match=r"^more than the free stake$"):
         market.send(market.pool.request_withdrawal_call(1), verifiers[0])
 
 
@@ -118,7 +118,7 @@ def test_the_seats_of_the_drawing_stay_true_through_any_order_of_leaving(market:
     assert market.pool._read("getNumberOfAvailable") == 3
     challenge = market.challenge()
     assert set(market.panel(challenge)) == {verifiers[1], verifiers[3], verifiers[4]}
-    with pytest.raises(Refused, match="^too few eligible verifiers$"):
+    with pytest.raises(Refused, match=r"^too few eligible verifiers$"):
         market.challenge(replace_terms(TERMS, k=1))
 
 

@@ -54,7 +54,7 @@ def test_deadlines_open_the_phases_when_votes_do_not(market: Market, challenge: 
 def test_nobody_committed_makes_settlement_due_at_the_commit_deadline(market: Market, challenge: int) -> None:
     state = market.pool.challenge(challenge)
     market.evm.next_at(state.commit_deadline)
-    with pytest.raises(Refused, match="^settlement is not due yet$"):
+    with pytest.raises(Refused, match=r"^settlement is not due yet$"):
         market.settle(challenge)
     market.settle(challenge)  # one second later
     assert phase(market, challenge) is Phase.SETTLED
@@ -74,7 +74,7 @@ def test_a_commit_is_accepted_up_to_the_last_second(market: Market, challenge: i
     market.evm.next_at(deadline)
     market.commit(challenge, panel[0], valid(5))
     assert market.evm.now() == deadline
-    with pytest.raises(Refused, match="^commit phase is over$"):
+    with pytest.raises(Refused, match=r"^commit phase is over$"):
         market.commit(challenge, panel[1], valid(5))
 
 
@@ -86,44 +86,44 @@ def test_a_reveal_is_accepted_up_to_the_last_second(market: Market, challenge: i
     market.evm.next_at(deadline)
     market.reveal(challenge, panel[0], valid(5))
     assert market.evm.now() == deadline
-    with pytest.raises(Refused, match="^reveal phase is over$"):
+    with pytest.raises(Refused, match=r"^reveal phase is over$"):
         market.reveal(challenge, panel[1], valid(5))
 
 
 def test_commits_are_refused_with_their_reason(market: Market, challenge: int) -> None:
     panel = market.panel(challenge)
     for number in (0, challenge + 1):
-        with pytest.raises(Refused, match="^unknown challenge$"):
+        with pytest.raises(Refused, match=r"^unknown challenge$"):
             market.commit(number, panel[0], valid(5))
-    with pytest.raises(Refused, match="^not assigned to this challenge$"):
+    with pytest.raises(Refused, match=r"^not assigned to this challenge$"):
         market.commit(challenge, market.outsider, valid(5))
-    with pytest.raises(Refused, match="^empty commitment$"):
+    with pytest.raises(Refused, match=r"^empty commitment$"):
         market.send(market.pool.commit_call(challenge, bytes(32)), panel[0])
     market.commit(challenge, panel[0], valid(5))
-    with pytest.raises(Refused, match="^already committed$"):
+    with pytest.raises(Refused, match=r"^already committed$"):
         market.commit(challenge, panel[0], valid(6))
     market.commit(challenge, panel[1], valid(5))
     market.commit(challenge, panel[2], valid(5))
-    with pytest.raises(Refused, match="^already committed$"):
+    with pytest.raises(Refused, match=r"^already committed$"):
         market.commit(challenge, panel[0], valid(6))
 
 
 def test_reveals_are_refused_with_their_reason(market: Market, challenge: int) -> None:
     panel = market.panel(challenge)
     for number in (0, challenge + 1):
-        with pytest.raises(Refused, match="^unknown challenge$"):
+        with pytest.raises(Refused, match=r"^unknown challenge$"):
             market.reveal(number, panel[0], valid(5))
-    with pytest.raises(Refused, match="^not assigned to this challenge$"):
+    with pytest.raises(Refused, match=r"^not assigned to this challenge$"):
         market.reveal(challenge, market.outsider, valid(5))
     market.commit(challenge, panel[0], valid(5))
     market.commit(challenge, panel[1], valid(5))
-    with pytest.raises(Refused, match="^reveal phase has not begun$"):
+    with pytest.raises(Refused, match=r"^reveal phase has not begun$"):
         market.reveal(challenge, panel[0], valid(5))
     market.evm.move_to(market.pool.challenge(challenge).commit_deadline + 1)
-    with pytest.raises(Refused, match="^nothing committed$"):
+    with pytest.raises(Refused, match=r"^nothing committed$"):
         market.reveal(challenge, panel[2], valid(5))
     market.reveal(challenge, panel[0], valid(5))
-    with pytest.raises(Refused, match="^already revealed$"):
+    with pytest.raises(Refused, match=r"^already revealed$"):
         market.reveal(challenge, panel[0], valid(5))
     assert market.pool.challenge(challenge).reveals == 1
 
@@ -142,14 +142,12 @@ def test_reveals_are_refused_with_their_reason(market: Market, challenge: int) -
         (2, 0, "vote does not match the commitment"),
     ],
 )
-def test_votes_that_are_none_are_refused(
-    market: Market, challenge: int, verdict: int, score: int, reason: str
-) -> None:
+def test_votes_that_are_none_are_refused(market: Market, challenge: int, verdict: int, score: int, reason: str) -> None:
     panel = market.panel(challenge)
     for verifier in panel:
         market.commit(challenge, verifier, valid(5))
     call = market.pool._call("reveal", challenge, verdict, score, SALT, "", describe="")
-    with pytest.raises(Refused, match=f"^{reason}$"):
+    with pytest.raises(Refused, match=rf"^{reason}$"):
         market.send(call, panel[0])
 
 
@@ -157,7 +155,7 @@ def test_a_reveal_needs_the_salt_that_was_committed(market: Market, challenge: i
     panel = market.panel(challenge)
     for verifier in panel:
         market.commit(challenge, verifier, valid(5))
-    with pytest.raises(Refused, match="^vote does not match the commitment$"):
+    with pytest.raises(Refused, match=r"^vote does not match the commitment$"):
         market.send(market.pool.reveal_call(challenge, Verdict.VALID, 5, b"\x08" * 32, ""), panel[0])
 
 
@@ -167,7 +165,7 @@ def test_a_copied_commitment_cannot_be_revealed(market: Market, challenge: int) 
     for verifier in panel:
         market.send(market.pool.commit_call(challenge, copied), verifier)
     market.reveal(challenge, panel[0], valid(5))
-    with pytest.raises(Refused, match="^vote does not match the commitment$"):
+    with pytest.raises(Refused, match=r"^vote does not match the commitment$"):
         market.reveal(challenge, panel[1], valid(5))
 
 
@@ -178,7 +176,7 @@ def test_a_commitment_is_of_one_challenge_only(market: Market) -> None:
     for verifier in panel:
         of_the_first = market.commitment(first, verifier, valid(5))
         market.send(market.pool.commit_call(second, of_the_first), verifier)
-    with pytest.raises(Refused, match="^vote does not match the commitment$"):
+    with pytest.raises(Refused, match=r"^vote does not match the commitment$"):
         market.reveal(second, panel[0], valid(5))
 
 
@@ -203,9 +201,9 @@ def test_a_report_address_of_96_characters_fits_and_one_more_does_not(market: Ma
 
 def test_a_settled_challenge_takes_nothing_more(market: Market, challenge: int) -> None:
     panel = market.play(challenge, [valid(5), valid(5), None])
-    with pytest.raises(Refused, match="^challenge already settled$"):
+    with pytest.raises(Refused, match=r"^challenge already settled$"):
         market.commit(challenge, panel[2], valid(5))
-    with pytest.raises(Refused, match="^challenge already settled$"):
+    with pytest.raises(Refused, match=r"^challenge already settled$"):
         market.reveal(challenge, panel[0], valid(5))
-    with pytest.raises(Refused, match="^challenge already settled$"):
+    with pytest.raises(Refused, match=r"^challenge already settled$"):
         market.settle(challenge)
