@@ -17,7 +17,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml constraints.txt
 	@compose/setup.sh python
@@ -63,6 +63,10 @@ artifacts: .venv/.ready ## Compile the contracts again (chain/artifacts)
 .PHONY: constraints
 constraints: ## Compile constraints.txt again from pyproject.toml: newest versions that fit together
 	@compose/constraints.sh
+
+.PHONY: compose-tool kubo
+compose-tool kubo: ## Build docker compose, or a real IPFS node, from source (Go), for the tests that use them
+	@compose/tools.sh $(subst -tool,,$@)
 
 .PHONY: release
 release: .venv/.ready ## A new version: PART=patch, minor or major; writes pyproject and CHANGELOG, commits, tags

@@ -130,9 +130,7 @@ def test_a_process_beside_the_parts_gets_its_settings_and_no_others(
     monkeypatch.setenv("UNRELATED", "kept")
     program = "import json, os; print(json.dumps(dict(os.environ)))"
     with LocalStack(tmp_path, parts=["broker"]) as stack:
-        process = stack.start_process(
-            "print", [sys.executable, "-c", program], {"FITCHAIN_TICK_SECONDS": "2"}
-        )
+        process = stack.start_process("print", [sys.executable, "-c", program], {"FITCHAIN_TICK_SECONDS": "2"})
         assert process.popen.wait(10) == 0
         seen = json.loads(process.log.read_text())
         assert seen["FITCHAIN_BROKER_URL"] == stack.url("broker")
@@ -173,9 +171,10 @@ stack = LocalStack(Path(sys.argv[1]), parts=["broker", "chain"], keep=sys.argv[2
 stack.start_process("worker", ["sh", "-c", "sleep 120 & echo child $!; wait"])
 stack.wait_for("worker", "child")
 child = int((stack.folder / "logs" / "worker.log").read_text().split()[1])
-print(*[address.pid for address in stack.addresses()], child, flush=True)
+pids = [address.pid for address in stack.addresses()]
 if sys.argv[2] == "keep":
     stack.release()
+print(*pids, child, flush=True)
 signal.pause()
 """
 
