@@ -231,10 +231,8 @@ def _head(spec: ModelSpec) -> str:
     ref = None if spec.sequential else spec.outputs[0].layer
     by_name = {layer.name: layer for layer in spec.layers}
     for _ in range(len(spec.layers) + 1):
-        if spec.sequential:
-            layer = spec.layers[position] if position >= 0 else None
-        else:
-            layer = by_name.get(ref or "")
+        stacked = spec.layers[position] if position >= 0 else None
+        layer = stacked if spec.sequential else by_name.get(ref or "")
         if layer is None:
             return "linear"
         if isinstance(layer, ModelSpec):
