@@ -98,7 +98,9 @@ def check_finite(block: Matrix, first_row: int, columns: Sequence[Column]) -> No
     """Raise InvalidContent for the first cell of a block that is not a finite number."""
     import numpy as np
 
-    if np.isfinite(block.sum()) or np.isfinite(block).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = block.sum()  # one pass and no second matrix, where all is well
+    if np.isfinite(total) or np.isfinite(block).all():
         return
     row, position = (int(where) for where in np.argwhere(~np.isfinite(block))[0])
     name = name_at(columns, position)
