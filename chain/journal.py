@@ -65,19 +65,9 @@ class Journal:
         """Open or create the file. Raises JournalError if it cannot be used."""
         self._path = path
         self._clock = clock
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Created here, not by SQLite: WAL and index files inherit the mode of the file that is there.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            path.chmod(0o600)
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise JournalError(
-                f"Cannot write the journal of votes at {path}: {error.strerror}. "
-                "Point FITCHAIN_JOURNAL to a folder that this user may write to."
-            ) from error
-        with self._transaction() as database:
-            database.execute(_SCHEMA)
+        self._create()
+        with self._transaction():
+            pass  # opening it shows that it is a journal
 
     def record_vote(self, key: str, vote: Vote, salt: bytes, report_json: bytes | str) -> None:
         """Put a vote and its report on the disk.
@@ -131,26 +121,43 @@ class Journal:
             database.executemany("DELETE FROM votes WHERE key = ?", [(key,) for key in done])
         return len(done)
 
+    def _create(self) -> None:
+        """Make the empty file, or take back its permissions."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Created here, not by SQLite: WAL and index files inherit the mode of the file that is there.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._path.chmod(0o600)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            raise JournalError(
+                f"Cannot write the journal of votes at {self._path}: {error.strerror}. "
+                "Point FITCHAIN_JOURNAL to a folder that this user may write to."
+            ) from error
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A connection for one transaction, committed to the disk at the end.
 
-        SQLite's errors become JournalError.
+        SQLite's errors become JournalError. A file that somebody removed meanwhile is made anew: its votes are
+        recovered by evaluating again, and new ones must be kept.
         """
+        if not self._path.exists():
+            self._create()
         try:
             database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
                 database.execute("PRAGMA journal_mode=WAL")
                 database.execute("PRAGMA synchronous=FULL")
                 database.execute("BEGIN IMMEDIATE")
+                database.execute(_SCHEMA)
                 yield database
                 database.execute("COMMIT")
             finally:
                 database.close()
         except sqlite3.Error as error:
             raise JournalError(
-                f"The journal of votes at {self._path} cannot be used: {error}. Check the disk; if the file "
-                f"is "
+                f"The journal of votes at {self._path} cannot be used: {error}. Check the disk; if the file is "
                 "damaged, move it away: votes are then recovered by evaluating again."
             ) from error
 

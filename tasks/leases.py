@@ -1,7 +1,7 @@
 """Leases: who works on a step right now, as expiring keys in Redis.
 
-A step in flight holds `lease:{step key}` with a random token (`SET NX PX`). The dispatcher takes it when it enqueues the
-step; the task claims it when it starts, extends it while it works and releases it by compare-and-delete. A worker that
+A step in flight holds `lease:{step key}` with a random token (`SET NX PX`). The dispatcher takes it when it enqueues
+the step; the task claims it when it starts, extends it while it works and releases it by compare-and-delete. A worker that
 dies lets the lease run out and the dispatcher enqueues the step again. A message whose lease belongs to a newer token
 is superseded and does nothing. Losing a lease costs duplicate work, never a wrong vote: each step asks the chain
 whether it is still owed before it acts.
@@ -20,6 +20,7 @@ from typing import cast
 import redis
 
 ATTEMPTS_KEPT_SECONDS = 7 * 24 * 3600
+SHORTEST_LEASE_SECONDS = 5.0
 
 # KEYS[1] lease; ARGV token, milliseconds. 1: ours (now or still); 0: somebody else's.
 _CLAIM = """
@@ -56,7 +57,7 @@ class Leases:
         return token if taken else None
 
     def claim(self, key: str, token: str, ttl: float) -> bool:
-        """Make the lease ours for `ttl` more: true if the token holds it or nobody does, false if another token does."""
+        """Make the lease ours for `ttl` more, unless another token holds it; whether it is ours now."""
         return bool(self._claim_script(keys=[self._prefix + key], args=[token, _milliseconds(ttl)]))
 
     def release(self, key: str, token: str) -> bool:
@@ -85,6 +86,16 @@ class Leases:
     def forget_attempts(self, key: str) -> None:
         """Start counting afresh: the step has succeeded."""
         self._redis.delete(f"attempts:{key}")
+
+
+def bounded_lease(longest: float, deadline: float | None, now: float) -> float:
+    """How long a claim may last: `longest`, but not more than a quarter of the time left until the deadline.
+
+    So whatever is lost leaves time for other tries; at least 5 s, so that a beat can keep it alive.
+    """
+    if deadline is None:
+        return longest
+    return max(SHORTEST_LEASE_SECONDS, min(longest, (deadline - now) / 4))
 
 
 @contextmanager

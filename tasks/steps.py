@@ -25,7 +25,7 @@ from chain.errors import ChainError
 from storage import StorageError
 from tasks import runtime
 from tasks.errors import TasksError
-from tasks.leases import beating
+from tasks.leases import beating, bounded_lease
 from tasks.messages import Job
 from tasks.wire import VISIBILITY_TIMEOUT_SECONDS
 
@@ -55,28 +55,32 @@ def host() -> str:
 
 
 @contextmanager
-def working(task: Task, job: Job, *, last: bool) -> Iterator[None]:
+def working(task: Task, job: Job, *, last: bool, deadline: float | None = None) -> Iterator[None]:
     """Guard a task's body: claim the step, keep it claimed, let it go.
 
     `last` says that no task of the chain follows: the lease is then released, else handed over to the next task.
+    `deadline` (Unix seconds) replaces the job's, for a task that may go on after the evaluation's time is over.
 
     Raises:
         celery.exceptions.Ignore: the step belongs to a newer message.
         celery.exceptions.Retry: the body failed by what may pass, and there is time for another try.
     """
     lease, leases = job.lease, runtime.leases()
-    if lease is not None and not leases.claim(lease.key, lease.token, RUNNING_LEASE_SECONDS):
+    if deadline is not None:
+        job = job.model_copy(update={"deadline": deadline})
+    running = bounded_lease(RUNNING_LEASE_SECONDS, job.deadline, time.time())
+    if lease is not None and not leases.claim(lease.key, lease.token, running):
         logger.info("superseded task=%s step=%s", task.name, lease.key)
         task.update_state(state="SUPERSEDED", meta={"step": lease.key})
         raise Ignore
 
     def beat() -> None:
         if lease is not None:
-            leases.claim(lease.key, lease.token, RUNNING_LEASE_SECONDS)
+            leases.claim(lease.key, lease.token, running)
         _extend_delivery(task)
 
     try:
-        with beating(beat, min(RUNNING_LEASE_SECONDS, VISIBILITY_TIMEOUT_SECONDS) / 3):
+        with beating(beat, min(running, VISIBILITY_TIMEOUT_SECONDS) / 3):
             yield
     except PROTOCOL_ERRORS as error:
         _retry_or_raise(task, job, error)
@@ -84,7 +88,8 @@ def working(task: Task, job: Job, *, last: bool) -> Iterator[None]:
         if last:
             leases.release(lease.key, lease.token)
         else:
-            leases.rest(lease.key, lease.token, HANDOVER_LEASE_SECONDS)
+            handover = bounded_lease(HANDOVER_LEASE_SECONDS, job.deadline, time.time())
+            leases.rest(lease.key, lease.token, handover)
 
 
 def pause_before_retry(retries: int, *, jitter: float | None = None) -> float:

@@ -36,12 +36,15 @@ logger = logging.getLogger(__name__)
 # report will have. A vote that is not revealed is slashed; a report that comes late is only late.
 PUBLISH_RESERVE_SECONDS = 20.0
 
+# Kept for the reveal itself when a vote has to be found by evaluating again.
+REVEAL_RESERVE_SECONDS = 30.0
+
 
 @protocol_task("submit.commit")
 def commit(self: Task, evaluated: Evaluated) -> StepDone:
     """Commit to the result of an evaluation."""
     ref = challenge_of(evaluated.job)
-    with working(self, evaluated.job, last=True):
+    with working(self, evaluated.job, last=True, deadline=ref.commit_deadline):
         if not owes(ref, Phase.COMMIT):
             return _done(ref, "commit", StepOutcome.NOT_OWED, detail="committed already, or the phase is over")
         record = prepare_vote(ref, evaluated)
@@ -60,7 +63,7 @@ def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = Non
     if job is None:
         raise ValueError("submit.reveal needs a job or an evaluation")
     ref = challenge_of(job)
-    with working(self, job, last=True):
+    with working(self, job, last=True, deadline=ref.reveal_deadline):
         ballot = _ballot(ref)
         if not _owed(ballot, Phase.REVEAL):
             return _done(ref, "reveal", StepOutcome.NOT_OWED, detail="revealed already, or the phase is over")
@@ -68,7 +71,7 @@ def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = Non
         if record is not None:
             return _reveal(ref, record)
     logger.warning("recover job=%s challenge=%d account=%s", job.job_id, ref.challenge_id, ref.account)
-    return self.replace(recovery_chain(job, app=self.app, priority=URGENT_PRIORITY))
+    return self.replace(recovery_chain(in_time_to_reveal(job), app=self.app, priority=URGENT_PRIORITY))
 
 
 @protocol_task("submit.settle")
@@ -82,6 +85,12 @@ def settle(self: Task, job: Job) -> StepDone:
         done = _send(ref, "settle", call, deadline=None, phase=Phase.SETTLE)
         runtime.journal().forget(ref.vote_key)
         return done
+
+
+def in_time_to_reveal(job: Job) -> Job:
+    """The job with the deadline by which its evaluation must end, so that the vote that it finds can be revealed."""
+    left = challenge_of(job).reveal_deadline - time.time()
+    return job.model_copy(update={"deadline": time.time() + left - min(REVEAL_RESERVE_SECONDS, left / 4)})
 
 
 def challenge_of(job: Job) -> ChallengeRef:
@@ -154,7 +163,7 @@ def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) 
     Raises:
         VoteLost: not even the evaluation leads to it.
     """
-    for record in runtime.journal().votes(ref.vote_key):
+    for record in _journaled(ref):
         if _commitment(ref, record.vote, record.salt) == committed:
             return record
     signer = runtime.signer(ref.account)
@@ -181,6 +190,15 @@ def find_vote(ref: ChallengeRef, committed: bytes, evaluated: Evaluated | None) 
         )
     logger.info("recovered challenge=%d account=%s verdict=%s", ref.challenge_id, ref.account, found.verdict.name)
     return VoteRecord(found, salt, _signed(evaluated, signer), time.time())
+
+
+def _journaled(ref: ChallengeRef) -> list[VoteRecord]:
+    """The votes that the journal holds; none if it cannot be read, since a vote can be found without it."""
+    try:
+        return runtime.journal().votes(ref.vote_key)
+    except JournalError as error:
+        logger.error("journal unreadable, looking for the vote without it: %s", error)
+        return []
 
 
 def _signed(evaluated: Evaluated, signer: Signer) -> bytes:

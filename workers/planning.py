@@ -12,12 +12,12 @@ from enum import StrEnum
 
 from chain import Assignment
 from chain.owed import Step, deadline_of, owed_step
+from tasks.leases import bounded_lease
 from tasks.messages import ChallengeRef, Job, Scoring
 from tasks.wire import CHALLENGE_PRIORITY, PATIENT_PRIORITY, URGENT_PRIORITY
 
 URGENT_SECONDS = 60.0
 PATIENT_SECONDS = 15 * 60.0
-LONGEST_LEASE_SECONDS = 15 * 60.0
 
 # Between the end of the time to evaluate and the commit deadline: the first part belongs to an evaluation that has
 # just ended and is about to commit; what is left at this share of the reserve is for the abstention.
@@ -117,11 +117,8 @@ def priority_of(action: Action, deadline: float | None, now: float) -> int:
 
 
 def lease_seconds(step: PlannedStep, now: float, rules: PlanningRules) -> float:
-    """How long a queued step is trusted to be on its way: a quarter of the time left, within sane bounds."""
-    if step.deadline is None:
-        return rules.queued_lease_seconds
-    quarter = (step.deadline - now) / 4
-    return max(min(rules.queued_lease_seconds, LONGEST_LEASE_SECONDS), min(quarter, LONGEST_LEASE_SECONDS))
+    """How long a queued step is trusted to be on its way, before it is enqueued once more."""
+    return bounded_lease(rules.queued_lease_seconds, step.deadline, now)
 
 
 def order(steps: Iterable[PlannedStep]) -> list[PlannedStep]:

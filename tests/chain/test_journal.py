@@ -127,3 +127,15 @@ def test_processes_share_it_and_a_kill_after_recording_loses_nothing(tmp_path: P
     assert sorted(Journal(place).keys()) == sorted(
         f"{name}-{number}" for name in "abc" for number in range(25)
     )
+
+
+def test_a_journal_whose_file_was_removed_keeps_new_votes(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    journal.record_vote("key", Vote(Verdict.VALID, 1), b"\1" * 32, b"{}")
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert journal.votes("key") == []
+    journal.record_vote("key", Vote(Verdict.VALID, 2), b"\1" * 32, b"{}")
+    assert [record.vote.score for record in Journal(path).votes("key")] == [2]
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -84,6 +84,7 @@ class WorldBuilder:
         self._settings = ChainSettings(rpc_url=stack.url("chain"))
         self.w3 = connect(self._settings)
         self._keys = stack.folder / "keys"
+        self._bank = self.actor("deployer")
 
     def actor(self, name: str) -> Actor:
         """One of the development chain's rich accounts."""
@@ -104,18 +105,25 @@ class WorldBuilder:
     def verifiers(self, deployment: Deployment) -> tuple[str, ...]:
         """Create an encrypted keyfile for each verifier, fund it, and let it stake."""
         pool = ValidatorPool(self.w3, deployment.pool)
-        bank = self.actor("deployer")
-        return tuple(self._verifier(index, pool, bank) for index in range(1, VERIFIERS + 1))
+        return tuple(self._verifier(index, pool) for index in range(1, VERIFIERS + 1))
 
-    def _verifier(self, index: int, pool: ValidatorPool, bank: Actor) -> str:
+    def verifier_signer(self, index: int) -> Signer:
+        """The account of the verifier with this number (from 1), from its keyfile."""
+        return next(iter(load_signers(self._keystore(index)).values()))
+
+    def fund(self, address: str) -> None:
+        """Send an account enough ether to act."""
+        self._bank.outbox.send(f"fund:{address}", _transfer(address, FUNDS_WEI))
+
+    def _verifier(self, index: int, pool: ValidatorPool) -> str:
         folder = self._keys / f"verifier-{index}"
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         password = folder / "password"
         password.write_text(secrets.token_urlsafe(24), encoding="utf-8")
         password.chmod(0o600)
         create_keystore(folder / "keystore", password.read_text(encoding="utf-8"))
-        account = next(iter(load_signers(self._keystore(index)).values()))
-        bank.outbox.send(f"fund:{account.address}", _transfer(account.address, FUNDS_WEI))
+        account = self.verifier_signer(index)
+        self.fund(account.address)
         verifier = self._act(f"verifier {index}", account)
         verifier.outbox.send(f"minimum:{index}", pool.set_minimum_bounty_call(MINIMUM_SHARE_WEI))
         verifier.outbox.send(f"stake:{index}", pool.deposit_call(STAKE_WEI))
