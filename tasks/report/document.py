@@ -95,7 +95,7 @@ class Report(_Part):
         for shorten in (_shorten_classes, _without_confusion, _without_classes, _without_schemas):
             if len(report.canonical()) <= max_bytes:
                 break
-            report = shorten(report)
+            report = min(report, shorten(report), key=lambda candidate: len(candidate.canonical()))
         return report
 
     def canonical(self) -> bytes:
@@ -203,7 +203,7 @@ def _without_classes(report: Report) -> Report:
 
 
 def _without_schemas(report: Report) -> Report:
-    note = "The schemas were left out: they are too large for a report. Their CIDs and those of the files say which."
+    note = "The schemas were left out: they are too large for a report. The challenge on chain names them."
     notes = [*report.notes, note]
     return report.model_copy(update={"model_schema": None, "data_schema": None, "notes": notes})
 

@@ -111,9 +111,7 @@ def runtime_paths(extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     paths.update(os.path.realpath(path) for path in tuple(paths))
     kept: list[str] = []
     for path in sorted(path for path in paths if path != "/" and Path(path).exists()):
-        if not any(
-            path == outer or path.startswith(outer + "/") for outer in kept if not Path(outer).is_symlink()
-        ):
+        if not any(path == outer or path.startswith(outer + "/") for outer in kept if not Path(outer).is_symlink()):
             kept.append(path)
     return tuple(kept)
 

@@ -146,9 +146,7 @@ def await_ready(server: ServerProcess) -> Ready:
             raise SandboxRefused(f"the sandbox's fork server answered {message!r} where it should be ready")
         if len(message.threads) != 1:
             names = ", ".join(message.threads)
-            raise SandboxRefused(
-                f"the sandbox's fork server has threads after its imports ({names}): see its log"
-            )
+            raise SandboxRefused(f"the sandbox's fork server has threads after its imports ({names}): see its log")
         server.ready = message
     return server.ready
 

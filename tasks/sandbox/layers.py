@@ -90,9 +90,7 @@ class Confinement(BaseModel):
     def __str__(self) -> str:
         text = f"level {self.level.value}"
         if self.missing:
-            text += "; missing: " + ", ".join(
-                f"{state.layer.value} ({state.detail})" for state in self.missing
-            )
+            text += "; missing: " + ", ".join(f"{state.layer.value} ({state.detail})" for state in self.missing)
         return text
 
     @classmethod

@@ -110,8 +110,7 @@ def _killed(facts: Facts) -> str:
         SandboxTimeout: f"after {facts.wall_seconds:g} s, the time that it may take",
         SandboxOutOfMemory: f"when it used {_size(facts.peak_bytes)} of memory beyond the idle runtime;"
         f" it may have {_size(facts.memory_bytes)}",
-        SandboxOutOfScratch: f"when its scratch folder held more than {_size(facts.scratch_bytes)} or too"
-        " many files",
+        SandboxOutOfScratch: f"when its scratch folder held more than {_size(facts.scratch_bytes)} or too many files",
         SandboxFlood: f"when it returned more than {_size(facts.result_bytes)}",
     }
     return f"the evaluation was killed {texts[facts.killed_for]}"
@@ -123,9 +122,7 @@ def _raise_death(code: int, facts: Facts) -> NoReturn:
     if code == EXIT_NOT_CONFINED and not facts.confined:
         raise SandboxRefused(f"the sandbox could not be set up for this evaluation{said}")
     if facts.used_cpu_seconds >= facts.cpu_seconds * _NEARLY:
-        raise SandboxTimeout(
-            f"the evaluation was stopped after {facts.used_cpu_seconds:.0f} s of processor time"
-        )
+        raise SandboxTimeout(f"the evaluation was stopped after {facts.used_cpu_seconds:.0f} s of processor time")
     if facts.peak_bytes >= facts.memory_bytes * _NEARLY or _WORDS_OF_MEMORY.search(last):
         raise SandboxOutOfMemory(
             f"the evaluation ended for want of memory (it used {_size(facts.peak_bytes)} and may have"
@@ -134,9 +131,7 @@ def _raise_death(code: int, facts: Facts) -> NoReturn:
     if code < 0:
         name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
         raise SandboxCrash(f"the evaluation was ended by {name}{said}", signal=-code, output=facts.output)
-    raise SandboxCrash(
-        f"the evaluation ended with exit code {code}{said}", exit_code=code, output=facts.output
-    )
+    raise SandboxCrash(f"the evaluation ended with exit code {code}{said}", exit_code=code, output=facts.output)
 
 
 def _raise_error_of_child(payload: bytes) -> NoReturn:

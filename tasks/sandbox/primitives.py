@@ -220,9 +220,7 @@ def landlock_abi() -> int:
     """The version of Landlock that this kernel offers; raises OSError where it has none or it is switched
     off.
     """
-    return _check(
-        _syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock"
-    )
+    return _check(_syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock")
 
 
 class Landlock:

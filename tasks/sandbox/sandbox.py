@@ -233,9 +233,7 @@ class Sandbox:
                 continue
             except ServerLost:
                 self.close()
-            except (
-                BaseException
-            ):  # an interrupt, or a progress function that raised: no child may outlive its run
+            except BaseException:  # an interrupt, or a progress function that raised: no child may outlive its run
                 self.close()
                 raise
             return server.confinement

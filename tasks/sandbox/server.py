@@ -101,9 +101,7 @@ class Server:
         started = time.monotonic()
         self._import()
         self._idle_data_bytes = _status_bytes("VmData")
-        ready = Ready(
-            process=os.getpid(), threads=_threads(), import_seconds=round(time.monotonic() - started, 3)
-        )
+        ready = Ready(process=os.getpid(), threads=_threads(), import_seconds=round(time.monotonic() - started, 3))
         send(self._channel, ServerMessage(body=ready))
         while True:
             packet, descriptors = receive(self._channel)
@@ -192,9 +190,7 @@ class Server:
     def _plan(self, run: Run, parent: int) -> Plan:
         return Plan(
             layers=self._layers,
-            limits=Limits(
-                memory_bytes=run.memory_bytes, cpu_seconds=run.cpu_seconds, scratch_bytes=run.scratch_bytes
-            ),
+            limits=Limits(memory_bytes=run.memory_bytes, cpu_seconds=run.cpu_seconds, scratch_bytes=run.scratch_bytes),
             runtime=self._runtime,
             inputs=run.inputs,
             workplace=self._setup.workplace,

@@ -142,9 +142,7 @@ class Watch:
         if self._idle_bytes is None:
             self._idle_bytes = used
         own = max(0, used - self._idle_bytes)
-        if (
-            self.whole_tree
-        ):  # each of them was born with the same idle pages, which are shared until written to
+        if self.whole_tree:  # each of them was born with the same idle pages, which are shared until written to
             for process in descendants(self._process):
                 own += max(0, memory_of(process) - self._idle_bytes)
         self.facts.peak_bytes = max(self.facts.peak_bytes, own)

@@ -100,9 +100,7 @@ class WorkerMessage(BaseModel):
     body: Run | Kill
 
 
-def send(
-    channel: socket.socket, message: ServerMessage | WorkerMessage, descriptors: tuple[int, ...] = ()
-) -> None:
+def send(channel: socket.socket, message: ServerMessage | WorkerMessage, descriptors: tuple[int, ...] = ()) -> None:
     """Send one packet; raises OSError when the other end is gone."""
     socket.send_fds(channel, [message.model_dump_json().encode()], list(descriptors))
 

@@ -27,9 +27,7 @@ def decide(program: bytes, number: int, audit: int, arguments: tuple[int, ...] =
         elif code == 0x06:
             return int(value)
         else:
-            holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[
-                code
-            ]
+            holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}[code]
             position += when_true if holds else when_false
 
 

@@ -72,9 +72,7 @@ ANY = frozenset(CONFINING)
 ATTACKS = [
     Attack("read another file", "read", FILES, {"path": "{secret}"}),
     Attack("write another file", "write", FILES, {"path": "{folder}/planted"}),
-    Attack(
-        "connect over TCP", "connect", ANY, {"family": "AF_INET", "kind": "SOCK_STREAM", "address": "{tcp}"}
-    ),
+    Attack("connect over TCP", "connect", ANY, {"family": "AF_INET", "kind": "SOCK_STREAM", "address": "{tcp}"}),
     Attack(
         "connect over TCP6",
         "connect",
@@ -154,15 +152,8 @@ def aimed(attack: Attack, targets: dict[str, Any]) -> dict[str, Any]:
     """The attack's arguments with the targets filled in, numbers as numbers."""
     filled = {}
     for name, value in attack.arguments.items():
-        whole = (
-            isinstance(value, str)
-            and value.startswith("{")
-            and value.endswith("}")
-            and value[1:-1] in targets
-        )
-        filled[name] = (
-            targets[value[1:-1]] if whole else value.format(**targets) if isinstance(value, str) else value
-        )
+        whole = isinstance(value, str) and value.startswith("{") and value.endswith("}") and value[1:-1] in targets
+        filled[name] = targets[value[1:-1]] if whole else value.format(**targets) if isinstance(value, str) else value
     return filled
 
 

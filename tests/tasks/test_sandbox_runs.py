@@ -151,9 +151,7 @@ def test_crashes_are_named(sandbox: Sandbox, deed: str, arguments: dict[str, Any
         ask(sandbox, deed, **arguments)
 
 
-@pytest.mark.parametrize(
-    "deed", ["nothing", "not_json", "nan", "infinity", "twice", "not_utf8", "deep", "flood"]
-)
+@pytest.mark.parametrize("deed", ["nothing", "not_json", "nan", "infinity", "twice", "not_utf8", "deep", "flood"])
 def test_only_strict_json_of_bounded_size_is_a_result(sandbox: Sandbox, deed: str) -> None:
     with pytest.raises(errors.SandboxFlood):
         ask(sandbox, deed)

@@ -135,9 +135,7 @@ def kill(process: int) -> str:
 
 
 def execute() -> str:
-    return subprocess.run(
-        [sys.executable, "-c", "print('ran')"], capture_output=True, text=True, check=True
-    ).stdout
+    return subprocess.run([sys.executable, "-c", "print('ran')"], capture_output=True, text=True, check=True).stdout
 
 
 def read_memory(process: int, address: int, size: int) -> str:
@@ -262,9 +260,7 @@ def print_much(mib: int) -> str:
 def flood_events(count: int) -> str:
     for number in range(count):
         try:
-            os.write(
-                4, b'{"process": 1, "confined": false, "step": "' + b"x" * (number % 300) + b'"}\n{]\n[[['
-            )
+            os.write(4, b'{"process": 1, "confined": false, "step": "' + b"x" * (number % 300) + b'"}\n{]\n[[[')
         except BlockingIOError:
             continue
     return "flooded"
