@@ -10,6 +10,7 @@ from tasks.evaluation.models import EvaluationResult
 from tasks.messages import Fetched, Input, Job, Refusal
 from tasks.report import Report, ReportedChallenge, ReportedInput, ReportedScoring
 from tasks.sandbox import Answer
+from tasks.settings import TasksSettings
 
 
 def evaluation_report(fetched: Fetched, result: EvaluationResult, answer: Answer, *, seconds: float) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _document(job: Job, fetched: Fetched | None, **findings: Any) -> dict[str, A
         ),
         **findings,
     )
-    return report.model_dump(mode="json")
+    return report.fitted(TasksSettings().max_report_bytes).model_dump(mode="json")
 
 
 def _input(fetched: Input | None) -> ReportedInput | None:
