@@ -68,9 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", type=Path, help="the stack's folder")
         if name == "start":
-            command.add_argument(
-                "--parts", default=",".join(PARTS), help="which parts (default: %(default)s)"
-            )
+            command.add_argument("--parts", default=",".join(PARTS), help="which parts (default: %(default)s)")
             command.add_argument(
                 "--block-time", type=float, metavar="SECONDS", help="mine every SECONDS as well as at once"
             )

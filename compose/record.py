@@ -48,13 +48,10 @@ class StackRecord(BaseModel):
     environment: dict[str, str]
 
     @classmethod
-    def of(
-        cls, addresses: Sequence[Address], sessions: Mapping[str, Session], environment: Mapping[str, str]
-    ) -> Self:
+    def of(cls, addresses: Sequence[Address], sessions: Mapping[str, Session], environment: Mapping[str, str]) -> Self:
         """Make a record of running processes."""
         entries = [
-            Entry(**address.model_dump(), started_ticks=sessions[address.name].started_ticks)
-            for address in addresses
+            Entry(**address.model_dump(), started_ticks=sessions[address.name].started_ticks) for address in addresses
         ]
         return cls(processes=tuple(entries), environment=dict(environment))
 
@@ -108,7 +105,5 @@ def private_folder(folder: Path) -> None:
     if not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return
     if any(folder.iterdir()) and not (folder / "logs").is_dir():
-        raise FolderInUse(
-            f"{folder} holds other files and others may read it. Choose an empty or a new folder."
-        )
+        raise FolderInUse(f"{folder} holds other files and others may read it. Choose an empty or a new folder.")
     folder.chmod(stat.S_IRWXU)

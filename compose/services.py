@@ -93,7 +93,7 @@ def broker(folder: Path, port: int, settings: StackSettings) -> Service:
 
 def cache(folder: Path, port: int, settings: StackSettings) -> Service:
     """The Redis that caches blobs: a process of its own, evicting by frequency of use, nothing on disk."""
-    limit = str(settings.stack_cache_bytes)
+    limit = str(int(settings.stack_cache_bytes))
     policy = ["--maxmemory-policy", "allkeys-lfu", "--maxmemory", limit, "--appendonly", "no"]
     return _redis("cache", "Redis, blob cache", folder, port, settings, policy)
 
@@ -117,9 +117,7 @@ def ipfs(folder: Path, port: int) -> Service:
     return Service("ipfs", "IPFS node (embedded)", port, f"http://{listen}", argv, lambda: _probe_ipfs(port))
 
 
-def _redis(
-    name: str, title: str, folder: Path, port: int, settings: StackSettings, policy: list[str]
-) -> Service:
+def _redis(name: str, title: str, folder: Path, port: int, settings: StackSettings, policy: list[str]) -> Service:
     folder.mkdir(parents=True, exist_ok=True)
     program = find_program("redis-server", settings.redis_server, "FITCHAIN_REDIS_SERVER")
     argv = [program, "--bind", LOOPBACK, "--port", str(port), "--dir", str(folder), "--save", ""]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FITCHAIN_"
@@ -36,8 +36,8 @@ class StackSettings(BaseSettings):
     stack_stop_seconds: float = Field(
         default=10.0, gt=0, description="How long a part may take to stop before it is killed."
     )
-    stack_cache_bytes: int = Field(
-        default=512 * 1024**2, gt=0, description="Memory limit of the local stack's cache Redis, in bytes."
+    stack_cache_bytes: ByteSize = Field(
+        default=ByteSize(512 * 1024**2), gt=0, description="Memory limit of the local stack's cache Redis."
     )
 
 
