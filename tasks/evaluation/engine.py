@@ -127,9 +127,7 @@ class _Evaluation:
         self._batch_size = request.batch_size or choose_batch_size(widest)
         label = request.data.label.column if request.data.label else None
         declared = request.data.file_format
-        table = open_table(
-            Path(request.data_path), max_columns=request.max_columns, declared=declared, label=label
-        )
+        table = open_table(Path(request.data_path), max_columns=request.max_columns, declared=declared, label=label)
         self._inferred += table.notes
         self._phase("open_data")
         return table
@@ -146,9 +144,7 @@ class _Evaluation:
                 plan = settle_labels(plan, cells[:, features:], shape)
                 self._task = plan.task
                 self._check_metric(plan)
-                encoder = Encoder(
-                    plan, table.columns, dtype=_input_dtype(loaded), tokens=_tokens(loaded.built.spec)
-                )
+                encoder = Encoder(plan, table.columns, dtype=_input_dtype(loaded), tokens=_tokens(loaded.built.spec))
                 metrics = _metrics_for(plan, shape)
             inputs = encoder.features(cells[:, :features], first_row)
             labels = encoder.labels(cells[:, features:], first_row)
@@ -211,12 +207,8 @@ class _Evaluation:
                 f"{self._metric} is undefined on these data ({self._rows} rows)",
             )
         if not math.isfinite(value) or abs(value) > MAX_SCORE_VALUE:
-            raise InvalidContent(
-                "score-too-large", MODEL, f"{self._metric} is {value:g}, too large for a score"
-            )
-        kept = {
-            name: one if one is not None and math.isfinite(one) else None for name, one in figures.items()
-        }
+            raise InvalidContent("score-too-large", MODEL, f"{self._metric} is {value:g}, too large for a score")
+        kept = {name: one if one is not None and math.isfinite(one) else None for name, one in figures.items()}
         counts: dict[str, Any] = {}
         if isinstance(metrics, ClassificationMetrics):
             self._inferred += metrics.notes()

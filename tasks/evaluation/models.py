@@ -43,9 +43,7 @@ class EvaluationRequest(_Value):
     scratch: str | None = Field(default=None, description="folder for temporary files; None: the system's")
     max_parameters: int = Field(default=500_000_000, ge=1)
     max_layers: int = Field(default=2_000, ge=1)
-    max_activation: int = Field(
-        default=100_000_000, ge=1, description="values that one layer may give for one row"
-    )
+    max_activation: int = Field(default=100_000_000, ge=1, description="values that one layer may give for one row")
     max_rows: int = Field(default=100_000_000, ge=1)
     max_columns: int = Field(default=100_000, ge=1)
 

@@ -48,9 +48,7 @@ class Predictor:
         try:
             output = np.asarray(self._call(tf.convert_to_tensor(batch)))
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise EvaluationUnavailable(
-                f"not enough memory to predict {len(batch)} rows: {error!s:.200}"
-            ) from error
+            raise EvaluationUnavailable(f"not enough memory to predict {len(batch)} rows: {error!s:.200}") from error
         except (tf.errors.InvalidArgumentError, ValueError) as error:
             raise InvalidContent(
                 "prediction-failed",

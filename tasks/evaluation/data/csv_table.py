@@ -107,7 +107,7 @@ class CsvTable:
                 f"{PLACE}: row {self._row_of(found.group(1), row)}",
                 f"has {found.group(3)} cells, the first line has {found.group(2)}",
             )
-        if "Empty CSV" in message:
+        if "Empty CSV" in message or "Could not skip" in message:
             return InvalidContent("empty-data", PLACE, "the data file has no rows")
         return InvalidContent("csv-damaged", PLACE, f"cannot be read from row {row} on: {message:.300}")
 
@@ -127,9 +127,7 @@ def is_header(first: Sequence[str], second: Sequence[str], label: str | int | No
     if words:
         return True, f"The first line of the CSV file is its header: {words[0][:40]!r} is no number."
     counted = [str(position) for position in range(len(first))]
-    if list(first) == counted and (
-        len(first) >= _COUNTED_HEADER_MINIMUM or any("." in text for text in second)
-    ):
+    if list(first) == counted and (len(first) >= _COUNTED_HEADER_MINIMUM or any("." in text for text in second)):
         return True, "The first line of the CSV file is its header: it counts the columns from 0."
     return False, "The CSV file has no header: its first line holds numbers that do not count the columns."
 

@@ -101,6 +101,5 @@ class Encoder:
         raise InvalidContent(
             "input-misfit",
             cell(first_row + row, name_at(self._features, position)),
-            f"{values[row, position]:g} does not fit {what}, "
-            f"which takes whole numbers from {lowest} to {highest}",
+            f"{values[row, position]:g} does not fit {what}, which takes whole numbers from {lowest} to {highest}",
         )

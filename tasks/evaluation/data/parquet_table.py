@@ -33,17 +33,13 @@ class ParquetTable:
             self._schema = file.schema_arrow
             self._rows = file.metadata.num_rows
             if len(self._schema) > max_columns:
-                raise InvalidContent(
-                    "too-many-columns", PLACE, f"{len(self._schema)} columns; at most {max_columns}"
-                )
+                raise InvalidContent("too-many-columns", PLACE, f"{len(self._schema)} columns; at most {max_columns}")
             names = list(self._schema.names)
             if len(set(names)) != len(names):
                 raise InvalidContent("duplicate-column", PLACE, "two columns have the same name")
             if self._rows == 0:
                 raise InvalidContent("empty-data", PLACE, "the data file has no rows")
-            self.columns: Sequence[Column] = [
-                Column(field.name, self._width(file, field)) for field in self._schema
-            ]
+            self.columns: Sequence[Column] = [Column(field.name, self._width(file, field)) for field in self._schema]
 
     def blocks(self, selected: Sequence[int]) -> Iterator[Matrix]:
         """See `Table.blocks`."""

@@ -206,9 +206,7 @@ def _feature_encoding(
     return encoding, _fit((width,), model, declared.shape if declared else None, said)
 
 
-def _fit(
-    given: tuple[int, ...], model: ModelShape, declared: Sequence[int] | None, said: list[str]
-) -> tuple[int, ...]:
+def _fit(given: tuple[int, ...], model: ModelShape, declared: Sequence[int] | None, said: list[str]) -> tuple[int, ...]:
     """The shape of one input, filled from the number of values that a row has."""
     count = math.prod(given)
     shape = tuple(declared) if declared is not None else _filled(count, model)

@@ -104,9 +104,7 @@ def check_finite(block: Matrix, first_row: int, columns: Sequence[Column]) -> No
         return
     row, position = (int(where) for where in np.argwhere(~np.isfinite(block))[0])
     name = name_at(columns, position)
-    raise InvalidContent(
-        "not-finite", cell(first_row + row, name), "the cell is missing, not a number or infinite"
-    )
+    raise InvalidContent("not-finite", cell(first_row + row, name), "the cell is missing, not a number or infinite")
 
 
 def name_at(columns: Sequence[Column], position: int) -> str:

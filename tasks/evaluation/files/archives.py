@@ -39,18 +39,14 @@ class Archive:
         """One member as a whole. Raises InvalidContent if it is missing, too large or damaged."""
         info = self._info(name)
         if info.file_size > max_bytes:
-            raise self._refuse(
-                "zip-bomb", name, f"unpacks to {info.file_size:,} bytes; at most {max_bytes:,} are read"
-            )
+            raise self._refuse("zip-bomb", name, f"unpacks to {info.file_size:,} bytes; at most {max_bytes:,} are read")
         return b"".join(self._chunks(info))
 
     def extract(self, name: str, into: Path, *, max_bytes: int) -> None:
         """One member, copied piece by piece to the file `into`, whose name does not come from the archive."""
         info = self._info(name)
         if info.file_size > max_bytes:
-            raise self._refuse(
-                "zip-bomb", name, f"unpacks to {info.file_size:,} bytes; at most {max_bytes:,} are read"
-            )
+            raise self._refuse("zip-bomb", name, f"unpacks to {info.file_size:,} bytes; at most {max_bytes:,} are read")
         with into.open("xb") as target:
             for chunk in self._chunks(info):
                 target.write(chunk)
@@ -120,9 +116,7 @@ def _check_members(handle: zipfile.ZipFile, place: str, allowed: Collection[str]
         if info.flag_bits & 0x1 or info.compress_type not in _METHODS:
             raise InvalidContent("zip-member", where, "encrypted, or packed with a rare method")
         if info.file_size > MAX_EXPANSION * max(1, info.compress_size):
-            raise InvalidContent(
-                "zip-bomb", where, f"{info.file_size:,} bytes packed into {info.compress_size:,}"
-            )
+            raise InvalidContent("zip-bomb", where, f"{info.file_size:,} bytes packed into {info.compress_size:,}")
         if info.header_offset < end_of_last:
             raise InvalidContent("zip-overlap", where, "shares its bytes with another member")
         end_of_last = info.header_offset + info.compress_size

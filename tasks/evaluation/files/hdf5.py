@@ -43,9 +43,7 @@ class Hdf5File:
 
         found = self.root.get(path) if path else self.root
         if not isinstance(found, h5py.Group):
-            raise InvalidContent(
-                "hdf5-missing", f"{self.place}:/{path}", "there is no such group in the file"
-            )
+            raise InvalidContent("hdf5-missing", f"{self.place}:/{path}", "there is no such group in the file")
         return found
 
     def text(self, path: str, name: str) -> str | None:
@@ -80,9 +78,7 @@ class Hdf5File:
 
         found = self.root.get(path)
         if not isinstance(found, h5py.Dataset):
-            raise InvalidContent(
-                "hdf5-missing", f"{self.place}:/{path}", "there is no such data set in the file"
-            )
+            raise InvalidContent("hdf5-missing", f"{self.place}:/{path}", "there is no such data set in the file")
         return found
 
     def array(self, path: str) -> Any:
@@ -137,17 +133,13 @@ def open_hdf5(source: Path | BinaryIO, *, place: str, max_bytes: int) -> Iterato
         # No page buffer, no locking (the folder is read-only), and no driver but plain reading.
         handle = h5py.File(source, "r", locking=False) if isinstance(source, Path) else h5py.File(source, "r")
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise InvalidContent(
-            "hdf5-damaged", place, f"the HDF5 file cannot be opened: {error!s:.300}"
-        ) from error
+        raise InvalidContent("hdf5-damaged", place, f"the HDF5 file cannot be opened: {error!s:.300}") from error
     with handle:
         file = Hdf5File(handle, place, max_bytes)
         try:
             _Inspection(file, file_bytes=handle.id.get_filesize()).run()
         except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError) as error:
-            raise InvalidContent(
-                "hdf5-damaged", place, f"the HDF5 file is damaged: {error!s:.300}"
-            ) from error
+            raise InvalidContent("hdf5-damaged", place, f"the HDF5 file is damaged: {error!s:.300}") from error
         yield file
 
 
@@ -238,9 +230,7 @@ class _Inspection:
         if declared > self._file.largest_bytes:
             self._file.largest_bytes, self._file.largest_path = declared, path
         expansion = declared / max(1, min(self._file_bytes, dataset.get_storage_size() or 1))
-        if self._declared > self._file.max_bytes or (
-            declared > _BOMB_FLOOR_BYTES and expansion > MAX_EXPANSION
-        ):
+        if self._declared > self._file.max_bytes or (declared > _BOMB_FLOOR_BYTES and expansion > MAX_EXPANSION):
             raise self._refuse(
                 "hdf5-bomb",
                 path,

@@ -62,9 +62,7 @@ class AucAccumulator:
     def notes(self) -> list[str]:
         """A sentence if the value is not exact."""
         error = self.error()
-        return (
-            [f"The AUC was computed in {self._bins} bins; it is right within {error:.2g}."] if error else []
-        )
+        return [f"The AUC was computed in {self._bins} bins; it is right within {error:.2g}."] if error else []
 
     def _merge(self) -> None:
         import numpy as np

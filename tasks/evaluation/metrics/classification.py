@@ -133,9 +133,7 @@ class ClassificationMetrics:
         return [] if self._auc is None else self._auc.notes()
 
     def _entry(self, label: int) -> PerClass:
-        support, predicted, hits = (
-            int(counts[label]) for counts in (self._support, self._predicted, self._hits)
-        )
+        support, predicted, hits = (int(counts[label]) for counts in (self._support, self._predicted, self._hits))
         return PerClass(
             label=label,
             support=support,

@@ -32,16 +32,17 @@ class RegressionMetrics:
         """Add a batch; both of shape (rows, outputs)."""
         import numpy as np
 
-        errors = predictions - values
-        self._squares += (errors**2).sum(axis=0)
-        self._absolutes += np.abs(errors).sum(axis=0)
-        count = len(values)
-        mean = values.mean(axis=0)
-        spread = ((values - mean) ** 2).sum(axis=0)
-        total = self.rows + count
-        shift = mean - self._mean
-        self._spread += spread + shift**2 * self.rows * count / total
-        self._mean += shift * count / total
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite figures are refused as scores
+            errors = predictions - values
+            self._squares += (errors**2).sum(axis=0)
+            self._absolutes += np.abs(errors).sum(axis=0)
+            count = len(values)
+            mean = values.mean(axis=0)
+            spread = ((values - mean) ** 2).sum(axis=0)
+            total = self.rows + count
+            shift = mean - self._mean
+            self._spread += spread + shift**2 * self.rows * count / total
+            self._mean += shift * count / total
         self.rows = total
 
     def figures(self) -> dict[str, float | None]:

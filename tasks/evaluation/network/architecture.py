@@ -119,9 +119,7 @@ class _Builder:
             model.trainable = False
         return model, layers
 
-    def _stack(
-        self, spec: ModelSpec, layers: Mapping[str, tuple[Any, Any]], inputs: Mapping[str, Any]
-    ) -> Any:
+    def _stack(self, spec: ModelSpec, layers: Mapping[str, tuple[Any, Any]], inputs: Mapping[str, Any]) -> Any:
         import keras
 
         self.place = spec.place
@@ -131,9 +129,7 @@ class _Builder:
             self._measure(layer.output, layer_spec.place)
         return model
 
-    def _graph(
-        self, spec: ModelSpec, layers: Mapping[str, tuple[Any, Any]], inputs: Mapping[str, Any]
-    ) -> Any:
+    def _graph(self, spec: ModelSpec, layers: Mapping[str, tuple[Any, Any]], inputs: Mapping[str, Any]) -> Any:
         import keras
 
         tensors: dict[tuple[str, int], list[Any]] = {(name, 0): [tensor] for name, tensor in inputs.items()}
@@ -287,9 +283,7 @@ def _ready(call: Call, tensors: Mapping[tuple[str, int], list[Any]]) -> bool:
     return all((ref.layer, ref.node) in tensors for ref in _refs(call))
 
 
-def _apply(
-    layer: Any, spec: LayerSpec | ModelSpec, call: Call, tensors: Mapping[tuple[str, int], list[Any]]
-) -> Any:
+def _apply(layer: Any, spec: LayerSpec | ModelSpec, call: Call, tensors: Mapping[tuple[str, int], list[Any]]) -> Any:
     def resolve(group: TensorRef | tuple[TensorRef, ...]) -> Any:
         if isinstance(group, TensorRef):
             return _tensor(group, tensors, "")

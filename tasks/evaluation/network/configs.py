@@ -205,9 +205,7 @@ class _Reader:
         _check_names([*layers, *inputs.values()], place)
         input_refs = graphs.read_endpoints(config.get("input_layers"), f"{place}/input_layers")
         if any(ref.layer not in inputs for ref in input_refs):
-            raise InvalidContent(
-                "model-graph", f"{place}/input_layers", "names an input that is no input layer"
-            )
+            raise InvalidContent("model-graph", f"{place}/input_layers", "names an input that is no input layer")
         return ModelSpec(
             name=_name(config, "model"),
             sequential=False,

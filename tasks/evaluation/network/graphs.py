@@ -28,9 +28,7 @@ def read_calls(nodes: Any, place: str) -> tuple[Call, ...]:
         return ()
     if not isinstance(nodes, list) or len(nodes) > _MAX_CALLS:
         raise _refuse(place, "inbound_nodes is not a list of calls")
-    return tuple(
-        _call_of_3(node, place) if isinstance(node, dict) else _call_of_2(node, place) for node in nodes
-    )
+    return tuple(_call_of_3(node, place) if isinstance(node, dict) else _call_of_2(node, place) for node in nodes)
 
 
 def read_endpoints(value: Any, place: str) -> tuple[TensorRef, ...]:

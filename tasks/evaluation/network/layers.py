@@ -322,9 +322,7 @@ def check_class(document: Mapping[str, Any], place: str) -> str:
     if name in _ALIASES:
         return _ALIASES[name]
     if name not in LAYERS and name not in MODELS and name not in AUGMENTATION and name != INPUT:
-        raise InvalidContent(
-            "unknown-layer", place, f"{name!r:.100} is not among the layers that verifiers build"
-        )
+        raise InvalidContent("unknown-layer", place, f"{name!r:.100} is not among the layers that verifiers build")
     return name
 
 
@@ -345,15 +343,11 @@ def read_settings(kind: str, config: Mapping[str, Any], reading: Reading, place:
         if rule is None and value is None:
             continue
         if rule is None:
-            raise InvalidContent(
-                "unknown-setting", place, f"{kind} has a setting {name!r:.100} that is not known"
-            )
+            raise InvalidContent("unknown-setting", place, f"{kind} has a setting {name!r:.100} that is not known")
         try:
             clean = rule(value, reading)
         except BadSetting as bad:
-            raise InvalidContent(
-                "bad-setting", place, f"{name} of {kind} {bad}; it is {value!r:.100}"
-            ) from bad
+            raise InvalidContent("bad-setting", place, f"{name} of {kind} {bad}; it is {value!r:.100}") from bad
         if clean is not None or name == "merge_mode":
             settings[name] = clean
     return settings
@@ -363,6 +357,4 @@ def _is_keras(module: object) -> bool:
     if not isinstance(module, str):
         return False
     parts = module.split(".")
-    return parts[0] in ("keras", "tf_keras", "builtins") or (
-        parts[0] == "tensorflow" and "keras" in parts[1:3]
-    )
+    return parts[0] in ("keras", "tf_keras", "builtins") or (parts[0] == "tensorflow" and "keras" in parts[1:3])

@@ -100,9 +100,7 @@ _FORMATS = {"th": "channels_first", "tf": "channels_last"}
 _ALPHA = {"LeakyReLU": "negative_slope"}
 
 
-def translate(
-    kind: str, config: Mapping[str, Any], generation: int, place: str
-) -> tuple[str, dict[str, Any]]:
+def translate(kind: str, config: Mapping[str, Any], generation: int, place: str) -> tuple[str, dict[str, Any]]:
     """Class and settings of a layer as Keras 3 would write them. Raises InvalidContent for old ways that have
     no equal today."""
     settings = dict(config)

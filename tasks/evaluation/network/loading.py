@@ -119,9 +119,7 @@ def _load_keras(path: Path, request: EvaluationRequest, phase: Phase) -> LoadedM
         text = _text(archive.read(_CONFIG, max_bytes=MAX_CONFIG_BYTES), place)
         version = _version(archive)
         generation = max(2, _generation(version))
-        spec = read_model(
-            parse_config(text, place), generation=generation, place=place, max_layers=request.max_layers
-        )
+        spec = read_model(parse_config(text, place), generation=generation, place=place, max_layers=request.max_layers)
         phase("read_model")
         built = build(spec, _limits(request))
         phase("build_model")

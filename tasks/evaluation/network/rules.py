@@ -224,9 +224,7 @@ def activation(value: Any, reading: Reading) -> ActivationSpec | LayerSpec:
         value = value.get("config")
     name = _ACTIVATION_ALIASES.get(value, value) if isinstance(value, str) else None
     if name not in ACTIVATIONS:
-        raise BadSetting(
-            "names no activation that this verifier knows; a function of one's own cannot be run"
-        )
+        raise BadSetting("names no activation that this verifier knows; a function of one's own cannot be run")
     return ActivationSpec(name, legacy=reading.generation < 3)
 
 

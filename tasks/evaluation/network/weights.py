@@ -84,14 +84,10 @@ def load_object_weights(file: Hdf5File, path: Path, built: BuiltModel) -> None:
 
 def _check_layers(file: Hdf5File, built: BuiltModel, base: str, prefix: str, saved: list[str]) -> None:
     if len(set(saved)) != len(saved):
-        raise InvalidContent(
-            "weights-mismatch", f"{file.place}:/{base}@layer_names", "a layer is named twice"
-        )
+        raise InvalidContent("weights-mismatch", f"{file.place}:/{base}@layer_names", "a layer is named twice")
     for name, (layer, spec) in built.layers.items():
         if _in_order(layer) and (name not in saved or f"{prefix}{name}" not in file.root):
-            raise InvalidContent(
-                "weights-missing", f"{file.place}:/{base}", f"there are no weights for {_title(spec)}"
-            )
+            raise InvalidContent("weights-missing", f"{file.place}:/{base}", f"there are no weights for {_title(spec)}")
     for name in saved:
         if name in built.layers or name == _TOP_LEVEL or f"{prefix}{name}" not in file.root:
             continue
@@ -134,9 +130,7 @@ def _fill_layer(
         _fill(variable, array)
 
 
-def _compare(
-    variables: list[Any], shapes: list[tuple[int, ...]], place: str, spec: LayerSpec | ModelSpec
-) -> None:
+def _compare(variables: list[Any], shapes: list[tuple[int, ...]], place: str, spec: LayerSpec | ModelSpec) -> None:
     wanted = [tuple(int(size) for size in variable.shape) for variable in variables]
     if wanted != shapes:
         raise InvalidContent(
@@ -162,9 +156,7 @@ def _in_order(layer: Any) -> list[Any]:
 
 def _is_stateless(spec: LayerSpec | ModelSpec) -> bool:
     """Random layers kept the state of their generator as a weight in some versions; it has no use here."""
-    return isinstance(spec, LayerSpec) and (
-        spec.kind in AUGMENTATION or "Dropout" in spec.kind or "Noise" in spec.kind
-    )
+    return isinstance(spec, LayerSpec) and (spec.kind in AUGMENTATION or "Dropout" in spec.kind or "Noise" in spec.kind)
 
 
 def _title(spec: LayerSpec | ModelSpec) -> str:
