@@ -83,13 +83,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def demo(
     folder: Annotated[
         str | None,
-        typer.Option(
-            "--folder", metavar="PATH", help="Where the demo keeps its files. Default: a new folder."
-        ),
+        typer.Option("--folder", metavar="PATH", help="Where the demo keeps its files. Default: a new folder."),
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything running and say where it listens.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and say where it listens.")] = False,
 ) -> None:
     """Show the whole road on this machine: services, contracts, three challenges, workers, results."""
     import tempfile

@@ -35,14 +35,10 @@ group = typer.Typer(name="challenge", no_args_is_help=True, help="Challenges: cr
     )
 )
 def create(
-    model: Annotated[
-        int, typer.Option("--model", min=1, metavar="ID", help="The model's number in the registry.")
-    ],
+    model: Annotated[int, typer.Option("--model", min=1, metavar="ID", help="The model's number in the registry.")],
     data: Annotated[
         str,
-        typer.Option(
-            "--data", help="The data set's schema: a JSON file (it is published), or the CID of the JSON."
-        ),
+        typer.Option("--data", help="The data set's schema: a JSON file (it is published), or the CID of the JSON."),
     ],
     bounty: Annotated[
         int,
@@ -55,9 +51,7 @@ def create(
     ],
     pass_mark: Annotated[
         int,
-        typer.Option(
-            "--pass-mark", parser=score, metavar="NUMBER", help="The value that the metric should reach."
-        ),
+        typer.Option("--pass-mark", parser=score, metavar="NUMBER", help="The value that the metric should reach."),
     ],
     metric: MetricOption = "accuracy",
     lower_passes: LowerPassesOption = None,
@@ -67,22 +61,16 @@ def create(
     ] = 100,
     commit: Annotated[
         int,
-        typer.Option(
-            "--commit", parser=duration, metavar="DURATION", help="Time to fetch, evaluate and commit."
-        ),
+        typer.Option("--commit", parser=duration, metavar="DURATION", help="Time to fetch, evaluate and commit."),
     ] = "10m",  # type: ignore[assignment] # typer parses defaults as well
     reveal: Annotated[
         int, typer.Option("--reveal", parser=duration, metavar="DURATION", help="Time to reveal.")
     ] = "10m",  # type: ignore[assignment]
     check: Annotated[
         bool,
-        typer.Option(
-            "--check/--no-check", help="Refuse schemas that no verifier could use, before money is spent."
-        ),
+        typer.Option("--check/--no-check", help="Refuse schemas that no verifier could use, before money is spent."),
     ] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say whether the pool would take it.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether the pool would take it.")] = False,
     account: AccountOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,9 +84,7 @@ def create(
     from workers.cli.schemas import higher_passes, metric_name
 
     if k % 2 == 0:
-        raise typer.BadParameter(
-            "the number of verifiers is odd, so that a majority exists", param_hint="--k"
-        )
+        raise typer.BadParameter("the number of verifiers is odd, so that a majority exists", param_hint="--k")
     parts = ChainParts.load()
     signer = parts.signer(account)
     name = metric_name(metric)
@@ -126,23 +112,17 @@ def create(
     if as_json:
         emit(_document(opened, []) | {"transaction": receipt.transaction, "gas_used": receipt.gas_used})
         return
-    out().print(
-        f"Challenge {number} is open: {len(opened.verifiers)} verifiers share {format_amount(bounty)}."
-    )
+    out().print(f"Challenge {number} is open: {len(opened.verifiers)} verifiers share {format_amount(bounty)}.")
     note(f"Transaction {receipt.transaction}. Watch it: fitchain-verifier challenge show {number}")
 
 
 @group.command(
     "list",
-    epilog=examples(
-        "fitchain-verifier challenge list --open", "fitchain-verifier challenge list --mine --json"
-    ),
+    epilog=examples("fitchain-verifier challenge list --open", "fitchain-verifier challenge list --mine --json"),
 )
 def list_(
     only_open: Annotated[bool, typer.Option("--open", help="Only those that are not settled.")] = False,
-    mine: Annotated[
-        bool, typer.Option("--mine", help="Only those that your accounts opened or judge.")
-    ] = False,
+    mine: Annotated[bool, typer.Option("--mine", help="Only those that your accounts opened or judge.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many to look at, newest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -181,9 +161,7 @@ def list_(
 
 
 @group.command(
-    epilog=examples(
-        "fitchain-verifier challenge show 7", "fitchain-verifier challenge show 7 --json | jq .votes"
-    )
+    epilog=examples("fitchain-verifier challenge show 7", "fitchain-verifier challenge show 7 --json | jq .votes")
 )
 def show(
     number: Annotated[int, typer.Argument(metavar="ID", min=1, help="The challenge's number.")],
@@ -217,9 +195,7 @@ def _data_schema(parts: ChainParts, model: int, data: str, *, check: bool) -> st
     if check:
         content = Content.from_settings(settings)
         published = parts.registry.model(model)
-        check_pair(
-            resolve_schema(published.schema, ModelSchema, content), resolve_schema(text, DataSchema, content)
-        )
+        check_pair(resolve_schema(published.schema, ModelSchema, content), resolve_schema(text, DataSchema, content))
     if not text.startswith("{"):
         return text
     from storage.canonical import strict_json

@@ -17,9 +17,7 @@ def deploy(
     ] = Path("deployment.json"),
     stake_per_slot: Annotated[
         int,
-        typer.Option(
-            parser=amount, metavar="AMOUNT", help="Stake behind each assignment that a verifier holds."
-        ),
+        typer.Option(parser=amount, metavar="AMOUNT", help="Stake behind each assignment that a verifier holds."),
     ] = "0.1eth",  # type: ignore[assignment] # typer parses defaults as well
     minimum_share: Annotated[
         int,
@@ -27,9 +25,7 @@ def deploy(
     ] = "0.001eth",  # type: ignore[assignment]
     withdrawal_delay: Annotated[
         int,
-        typer.Option(
-            parser=duration, metavar="DURATION", help="From the request of a withdrawal to the money."
-        ),
+        typer.Option(parser=duration, metavar="DURATION", help="From the request of a withdrawal to the money."),
     ] = "1d",  # type: ignore[assignment]
     minimum_window: Annotated[
         int, typer.Option(parser=duration, metavar="DURATION", help="Shortest time to commit, and to reveal.")

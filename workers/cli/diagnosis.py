@@ -31,9 +31,7 @@ def doctor(
     Exit code 1: something failed.
     """
     if role is not None and role not in _ROLES:
-        raise typer.BadParameter(
-            f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="--role"
-        )
+        raise typer.BadParameter(f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="--role")
     from workers.checks.run import Part, checks_of, healthy
     from workers.cli.output import emit, jsonable, stages
 
@@ -51,15 +49,11 @@ def doctor(
 
 def health(
     role: RoleArgument,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The worker's name, if it was started with one.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The worker's name, if it was started with one.")] = None,
 ) -> None:
     """Ask quickly whether this host's process of a role is alive: for health checks of containers."""
     if role not in _ROLES:
-        raise typer.BadParameter(
-            f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="ROLE"
-        )
+        raise typer.BadParameter(f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="ROLE")
     from workers.checks.health import health_of
     from workers.checks.model import Status
 

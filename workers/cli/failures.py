@@ -136,9 +136,7 @@ def _of_system(error: OSError) -> Failure:
     reason = error.strerror or str(error) or type(error).__name__
     if error.filename is None:
         return Failure(ExitCode.UNREACHABLE, clean(reason), _DOCTOR)
-    return Failure(
-        ExitCode.BAD_INPUT, clean(f"{error.filename}: {reason}"), "Check the path and its permissions."
-    )
+    return Failure(ExitCode.BAD_INPUT, clean(f"{error.filename}: {reason}"), "Check the path and its permissions.")
 
 
 def _name(kind: type) -> str:

@@ -11,9 +11,7 @@ import typer
 from workers.cli.errors import bad_input
 from workers.cli.options import AsJson, examples
 
-group = typer.Typer(
-    name="keystore", no_args_is_help=True, help="Encrypted keyfiles of the accounts that sign."
-)
+group = typer.Typer(name="keystore", no_args_is_help=True, help="Encrypted keyfiles of the accounts that sign.")
 
 
 @group.callback()
@@ -28,9 +26,7 @@ def _keystore() -> None:
     )
 )
 def new(
-    path: Annotated[
-        Path, typer.Argument(help="The keyfile to write (never overwritten), or a folder to put it into.")
-    ],
+    path: Annotated[Path, typer.Argument(help="The keyfile to write (never overwritten), or a folder to put it into.")],
     password_file: Annotated[
         Path | None,
         typer.Option(

@@ -42,16 +42,12 @@ ModelOption = Annotated[
 ]
 DataOption = Annotated[
     str,
-    typer.Option(
-        "--data", help="The data set's schema: a JSON file, the JSON itself, or the CID of the JSON."
-    ),
+    typer.Option("--data", help="The data set's schema: a JSON file, the JSON itself, or the CID of the JSON."),
 ]
 MetricOption = Annotated[str, typer.Option("--metric", help="The metric that becomes the score.")]
 PassMarkOption = Annotated[
     int | None,
-    typer.Option(
-        "--pass-mark", parser=score, metavar="NUMBER", help="The value that the metric should reach."
-    ),
+    typer.Option("--pass-mark", parser=score, metavar="NUMBER", help="The value that the metric should reach."),
 ]
 LowerPassesOption = Annotated[
     bool | None,

@@ -82,8 +82,7 @@ def jsonable(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _money(field.name, jsonable(getattr(value, field.name)))
-            for field in dataclasses.fields(value)
+            field.name: _money(field.name, jsonable(getattr(value, field.name))) for field in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):
         return {str(key): _money(str(key), jsonable(item)) for key, item in value.items()}
@@ -126,9 +125,7 @@ def facts_table(rows: Mapping[str, str] | list[tuple[str, str]], *, title: str |
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(
-        box=None, show_header=False, title=title, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    table = Table(box=None, show_header=False, title=title, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items() if isinstance(rows, Mapping) else rows:

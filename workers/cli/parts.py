@@ -103,9 +103,7 @@ class ChainParts:
         from chain import MemoryOutboxStore, Outbox, RedisOutboxStore
         from chain.outbox import OutboxPolicy
 
-        store = (
-            RedisOutboxStore(self.settings.outbox_url) if self.settings.outbox_url else MemoryOutboxStore()
-        )
+        store = RedisOutboxStore(self.settings.outbox_url) if self.settings.outbox_url else MemoryOutboxStore()
         policy = replace(OutboxPolicy.from_settings(self.settings), gas_margin=GAS_MARGIN)
         return Outbox(self.w3, signer, store, policy=policy)
 

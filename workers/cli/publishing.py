@@ -58,24 +58,18 @@ def publish(
     ] = None,
     signature: Annotated[
         str | None,
-        typer.Option(
-            "--signature", help="The input_signature that model and data share: any text. Default: made up."
-        ),
+        typer.Option("--signature", help="The input_signature that model and data share: any text. Default: made up."),
     ] = None,
     file_format: Annotated[
         str | None, typer.Option("--format", help="Format of the one file given. Default: by its name.")
     ] = None,
-    identifier: Annotated[
-        str | None, typer.Option("--uuid", help="The schema's uuid. Default: a new one.")
-    ] = None,
+    identifier: Annotated[str | None, typer.Option("--uuid", help="The schema's uuid. Default: a new one.")] = None,
     task: Annotated[
         str | None, typer.Option("--task", help="classification or regression.", rich_help_panel=_DATA_PANEL)
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(
-            "--label", help="The label's column: its name, or its position.", rich_help_panel=_DATA_PANEL
-        ),
+        typer.Option("--label", help="The label's column: its name, or its position.", rich_help_panel=_DATA_PANEL),
     ] = None,
     classes: Annotated[
         int | None,
@@ -83,9 +77,7 @@ def publish(
     ] = None,
     label_encoding: Annotated[
         str | None,
-        typer.Option(
-            "--label-encoding", help="index, one_hot, binary or value.", rich_help_panel=_DATA_PANEL
-        ),
+        typer.Option("--label-encoding", help="index, one_hot, binary or value.", rich_help_panel=_DATA_PANEL),
     ] = None,
     columns: Annotated[
         str | None,
@@ -104,9 +96,7 @@ def publish(
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(
-            "--shape", help="Shape of one row for the model, for example 8,8,1.", rich_help_panel=_DATA_PANEL
-        ),
+        typer.Option("--shape", help="Shape of one row for the model, for example 8,8,1.", rich_help_panel=_DATA_PANEL),
     ] = None,
     check: Annotated[
         bool,
@@ -171,9 +161,7 @@ def _check_options(
     if check and (model is None or data is None):
         raise typer.BadParameter("a pair is checked: give --model FILE and --data FILE", param_hint="--check")
     if file_format is not None and (model is None) == (data is None):
-        raise typer.BadParameter(
-            "it is for one file: give --model or --data, not both", param_hint="--format"
-        )
+        raise typer.BadParameter("it is for one file: give --model or --data, not both", param_hint="--format")
 
 
 def _store(ipfs: IPFS, path: Path) -> Published:
@@ -204,21 +192,15 @@ def _data_schema(
     from storage import DataSchema
 
     given = {name: value for name, value in described.items() if value is not None}
-    return DataSchema.parse(
-        {**_asset(ipfs, path, signature, file_format, identifier), "type": "collection", **given}
-    )
+    return DataSchema.parse({**_asset(ipfs, path, signature, file_format, identifier), "type": "collection", **given})
 
 
-def _asset(
-    ipfs: IPFS, path: Path, signature: str, file_format: str | None, identifier: str | None
-) -> dict[str, Any]:
+def _asset(ipfs: IPFS, path: Path, signature: str, file_format: str | None, identifier: str | None) -> dict[str, Any]:
     """What both schemas say: identifier, signature, format, location."""
     chosen = file_format or _FORMAT_BY_SUFFIX.get(path.suffix.lower())
     if chosen is None:
         known = ", ".join(sorted(set(_FORMAT_BY_SUFFIX.values())))
-        raise bad_input(
-            f"The name of {path} does not say its format.", f"Give it by --format: one of {known}."
-        )
+        raise bad_input(f"The name of {path} does not say its format.", f"Give it by --format: one of {known}.")
     return {
         "uuid": identifier or str(uuid.uuid4()),
         "input_signature": signature,
@@ -255,9 +237,7 @@ def _check_pair(done: list[Published], metric: str) -> None:
     with stages("Loading") as live:
         from workers.verification import verify_here
 
-        evaluated = verify_here(
-            job, Content.from_settings(StorageSettings()), TasksSettings(), stage=live.begin
-        )
+        evaluated = verify_here(job, Content.from_settings(StorageSettings()), TasksSettings(), stage=live.begin)
     if evaluated.verdict is not Verdict.VALID or evaluated.score is None:
         raise CommandError(
             f"A verifier would find this pair {evaluated.verdict.name.lower()}: {evaluated.reason}",

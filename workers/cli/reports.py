@@ -18,9 +18,7 @@ MOST_REPORT_BYTES = 16 * 1024**2
 
 group = typer.Typer(name="report", no_args_is_help=True, help="Reports of verifications: show, verify.")
 
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="CID|FILE", help="The report: its CID, or a JSON file.")
-]
+SourceArgument = Annotated[str, typer.Argument(metavar="CID|FILE", help="The report: its CID, or a JSON file.")]
 
 
 @group.command(
@@ -31,9 +29,7 @@ SourceArgument = Annotated[
 )
 def show(
     source: SourceArgument,
-    html: Annotated[
-        Path | None, typer.Option("--html", dir_okay=False, help="Where to write the page.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", dir_okay=False, help="Where to write the page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fetch a report and write it as a page that needs nothing else."""

@@ -85,16 +85,13 @@ def _facts(evaluated: Evaluated, result: EvaluationResult | None) -> list[tuple[
         facts.append(
             (
                 "model",
-                f"{model.architecture}, {model.layers} layers, {model.parameters:,} parameters,"
-                f" Keras {model.keras}",
+                f"{model.architecture}, {model.layers} layers, {model.parameters:,} parameters, Keras {model.keras}",
             )
         )
     if result is not None and result.rows:
         classes = f", {result.classes} classes" if result.classes else ""
         facts.append(("data", f"{result.rows:,} rows{classes}"))
-    facts.append(
-        ("time", format_duration(evaluated.seconds) + (f" on {evaluated.host}" if evaluated.host else ""))
-    )
+    facts.append(("time", format_duration(evaluated.seconds) + (f" on {evaluated.host}" if evaluated.host else "")))
     return facts
 
 
@@ -102,11 +99,7 @@ def _figures(evaluated: Evaluated, result: EvaluationResult) -> Table:
     table = plain_table("metric", "value>", "")
     for name, value in result.metrics.items():
         shown = "undefined here" if value is None else f"{value:.6f}"
-        remark = (
-            f"{result.correct:,} of {result.rows:,}"
-            if name == "accuracy" and result.correct is not None
-            else ""
-        )
+        remark = f"{result.correct:,} of {result.rows:,}" if name == "accuracy" and result.correct is not None else ""
         style = "bold" if name == evaluated.job.scoring.metric else None
         table.add_row(name, shown, remark, style=style)
     return table

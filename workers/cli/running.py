@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,9 +43,7 @@ def worker(
     Only submit workers get the signing keys; the others do not even see them.
     """
     if role not in _ROLES:
-        raise typer.BadParameter(
-            f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="ROLE"
-        )
+        raise typer.BadParameter(f"there is no role {role!r}; there are {', '.join(_ROLES)}", param_hint="ROLE")
     from workers.roles import RoleName
     from workers.settings import WorkersSettings
     from workers.supervisor import Supervisor
@@ -64,14 +62,10 @@ def worker(
 
 
 def dispatcher(
-    once: Annotated[
-        bool, typer.Option("--once", help="One tick: enqueue what is owed now, and end.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="One tick: enqueue what is owed now, and end.")] = False,
     account: Annotated[
         list[str] | None,
-        typer.Option(
-            "--account", metavar="ADDRESS", help="Whom to serve (repeat it). Default: FITCHAIN_ACCOUNTS."
-        ),
+        typer.Option("--account", metavar="ADDRESS", help="Whom to serve (repeat it). Default: FITCHAIN_ACCOUNTS."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +75,7 @@ def dispatcher(
     """
     from chain import ChainSettings
     from tasks.settings import TasksSettings
-    from workers.cli.output import emit, jsonable, out
+    from workers.cli.output import emit, out
     from workers.service import DispatcherService, broker_client, build_dispatcher, served_accounts
     from workers.settings import WorkersSettings
 
@@ -97,15 +91,13 @@ def dispatcher(
         report = built.tick()
         built.resign()
         if as_json:
-            emit(jsonable(report))
+            emit(tick_document(report))
         else:
             out().print(tick_line(report), markup=False)
         return
     _say_if_the_broker_is_away()
     logging.getLogger(__name__).info("dispatching for accounts=%s", ",".join(accounts))
-    DispatcherService(
-        build, broker=broker_client(tasks), tick_seconds=settings.tick_seconds, on_tick=log_tick
-    ).run()
+    DispatcherService(build, broker=broker_client(tasks), tick_seconds=settings.tick_seconds, on_tick=log_tick).run()
 
 
 def flower(
@@ -127,9 +119,7 @@ def flower(
     _become([sys.executable, "-m", "celery", "--app", "workers.app", "flower"], environment)
 
 
-def flower_environment(
-    settings: WorkersSettings, environ: dict[str, str], *, no_auth: bool
-) -> dict[str, str]:
+def flower_environment(settings: WorkersSettings, environ: dict[str, str], *, no_auth: bool) -> dict[str, str]:
     """Flower's options as environment variables: a password in the arguments would be readable by every user.
 
     Keys are taken out: Flower shows what strangers send.
@@ -160,9 +150,7 @@ def flower_environment(
             "Set FITCHAIN_FLOWER_AUTH=user:password (or, on a machine of your own, use --no-auth).",
         )
     if "," in auth:
-        raise misconfigured(
-            "FITCHAIN_FLOWER_AUTH must not hold a comma: Flower would take it for a second user."
-        )
+        raise misconfigured("FITCHAIN_FLOWER_AUTH must not hold a comma: Flower would take it for a second user.")
     environment["FLOWER_BASIC_AUTH"] = auth
     return environment
 
@@ -186,6 +174,27 @@ def tick_line(report: TickReport) -> str:
         f"tick assignments={report.assignments} owed={report.owed} enqueued: {enqueued}{failures}"
         f" seconds={report.seconds:.3f}"
     )
+
+
+def tick_document(report: TickReport) -> dict[str, Any]:
+    """A tick as the JSON document of `--json`. Deadlines are Unix seconds."""
+    return {
+        "active": report.active,
+        "assignments": report.assignments,
+        "owed": report.owed,
+        "enqueued": [
+            {
+                "action": step.action.value,
+                "challenge_id": step.ref.challenge_id,
+                "account": step.ref.account,
+                "deadline": step.deadline,
+            }
+            for step in report.enqueued
+        ],
+        "nearest_deadline": report.nearest_deadline,
+        "failures": list(report.failures),
+        "seconds": report.seconds,
+    }
 
 
 def _child(

@@ -14,7 +14,6 @@ MOST_SCHEMA_BYTES = 64 * 1024
 _SHOWN_CHARACTERS = 80
 
 
-
 def schema_argument(text: str, what: str) -> str:
     """A schema given as JSON, as a path or as a CID, as the text that a job carries.
 

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from chain import ContractCall, Receipt, Signer, VerifierAccount
     from workers.cli.parts import ChainParts
 
-group = typer.Typer(
-    name="stake", no_args_is_help=True, help="A verifier's stake: deposit, price, withdraw, show."
-)
+group = typer.Typer(name="stake", no_args_is_help=True, help="A verifier's stake: deposit, price, withdraw, show.")
 
-AmountArgument = Annotated[
-    int, typer.Argument(parser=amount, metavar="AMOUNT", help="For example 1eth or 250gwei.")
-]
+AmountArgument = Annotated[int, typer.Argument(parser=amount, metavar="AMOUNT", help="For example 1eth or 250gwei.")]
 
 
 @group.command(epilog=examples("fitchain-verifier stake deposit 1eth --minimum-bounty 0.01eth"))

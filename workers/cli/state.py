@@ -42,9 +42,7 @@ def render(overview: Overview) -> Group:
         parts.append(_running(overview))
     if overview.assignments:
         parts.append(_assignments(overview))
-    leaders = ", ".join(
-        f"{one.name} (for {format_duration(one.seconds_left)} more)" for one in overview.leaders
-    )
+    leaders = ", ".join(f"{one.name} (for {format_duration(one.seconds_left)} more)" for one in overview.leaders)
     parts.append(Text(f"Dispatcher: {leaders or 'none is active'}", style="" if leaders else "yellow"))
     parts += [Text(note, style="dim") for note in overview.notes]
     return Group(*parts)

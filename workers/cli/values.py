@@ -30,9 +30,7 @@ def parse_amount(text: str) -> int:
     """
     match = _AMOUNT.fullmatch(text.strip())
     if match is None:
-        raise ValueError(
-            f"{text!r} is no amount: write a number and its unit, for example 0.3eth, 250gwei or 1000wei"
-        )
+        raise ValueError(f"{text!r} is no amount: write a number and its unit, for example 0.3eth, 250gwei or 1000wei")
     factor = _WEI_BY_UNIT.get(match["unit"].lower())
     if factor is None:
         raise ValueError(f"{match['unit']!r} is no unit of money: write eth, gwei or wei")

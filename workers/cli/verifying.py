@@ -188,6 +188,11 @@ def _finish(evaluated: Evaluated, *, html: Path | None, save: Path | None, as_js
     from workers.cli import results
     from workers.cli.output import emit, note
 
+    # The result first: a page that cannot be written must not cost it.
+    if as_json:
+        emit(results.document(evaluated))
+    else:
+        results.show(evaluated)
     if html is not None:
         from tasks.report import Report, render_html
 
@@ -198,8 +203,4 @@ def _finish(evaluated: Evaluated, *, html: Path | None, save: Path | None, as_js
 
         save.write_bytes(canonical_json(evaluated.report))
         note(f"Report: {save}")
-    if as_json:
-        emit(results.document(evaluated))
-    else:
-        results.show(evaluated)
     raise typer.Exit(results.exit_code(evaluated))
