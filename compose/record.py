@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from compose.errors import FolderInUse, StackError
+from compose.services import PARTS
 from compose.sessions import Session, end
 
 _FILE = "stack.json"
@@ -82,10 +83,15 @@ class StackRecord(BaseModel):
         return [entry for entry in self.processes if entry.session.members()]
 
     def stop(self, folder: Path, grace_seconds: float) -> list[Entry]:
-        """End all that runs, the last started first, and forget the record; returns what was running."""
+        """End all that runs and forget the record; returns what was running.
+
+        What was started beside the parts goes first, all of it at once, then the parts, the last started first.
+        """
         running = self.living()
+        end((entry.session for entry in running if entry.name not in PARTS), grace_seconds)
         for entry in reversed(running):
-            end([entry.session], grace_seconds)
+            if entry.name in PARTS:
+                end([entry.session], grace_seconds)
         self.remove(folder)
         return running
 
