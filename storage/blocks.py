@@ -46,7 +46,7 @@ class BlockStore:
             raise SourceUnavailable(f"the block store {folder} cannot be used: {error.strerror}") from error
         self._shards = {entry.name for entry in self._blocks.iterdir()}
 
-    def put(self, cid: CID, block: bytes) -> None:
+    def put(self, cid: CID, block: bytes | memoryview) -> None:
         """Store a block whose CID was computed or verified by the caller. Raises StoreFull."""
         if cid.hash_code == IDENTITY:
             return

@@ -100,6 +100,8 @@ class CID:
     @property
     def multihash(self) -> bytes:
         """Hash code, size and digest: what names the bytes, whatever CID version or codec refers to them."""
+        if self.hash_code == SHA2_256:
+            return b"\x12\x20" + self.digest
         return write_varint(self.hash_code) + write_varint(len(self.digest)) + self.digest
 
     @property

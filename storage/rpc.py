@@ -178,7 +178,7 @@ class _Upload:
         return data
 
 
-def _discard(cid: CID, block: bytes) -> None:
+def _discard(cid: CID, block: bytes | memoryview) -> None:
     """A sink for computing a CID only."""
 
 

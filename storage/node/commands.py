@@ -192,5 +192,5 @@ def _line(name: str, added: Added) -> dict[str, Any]:
     return {"Name": name or str(added.cid), "Hash": str(added.cid), "Size": str(added.tsize)}
 
 
-def _discard(cid: CID, block: bytes) -> None:
+def _discard(cid: CID, block: bytes | memoryview) -> None:
     """A sink for ``only-hash``."""

@@ -22,7 +22,9 @@ Blocks = dict[CID, bytes]
 def dag_of(data: bytes, profile: Profile = V0_2015) -> tuple[CID, Blocks]:
     """The DAG of some bytes, blocks in the order in which the importer makes them."""
     blocks: Blocks = {}
-    return add_file(io.BytesIO(data), blocks.__setitem__, profile=profile).cid, blocks
+    return add_file(
+        io.BytesIO(data), lambda cid, block: blocks.update({cid: bytes(block)}), profile=profile
+    ).cid, blocks
 
 
 def node_of(

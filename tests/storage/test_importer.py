@@ -22,7 +22,7 @@ KNOWN_V0 = [
 ]
 
 
-def nothing(cid: CID, block: bytes) -> None:
+def nothing(cid: CID, block: bytes | memoryview) -> None:
     """A sink for the CID alone."""
 
 

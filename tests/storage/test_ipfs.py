@@ -73,7 +73,7 @@ def test_reading_what_cannot_be_read(any_ipfs: IPFS, tmp_path: Path) -> None:
         with pytest.raises(InvalidCID):
             any_ipfs.get(bad)
     with pytest.raises(ContentNotFound) as failure:
-        any_ipfs.get("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e")
+        any_ipfs.get("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
     assert failure.value.transient
     with pytest.raises(StorageError, match="is not there"):
         any_ipfs.store_file(tmp_path / "nothing")
@@ -86,7 +86,7 @@ def test_pins_and_ping(any_ipfs: IPFS) -> None:
     any_ipfs.pin(cid)
     assert any_ipfs.unpin(cid)
     with pytest.raises(ContentNotFound):
-        any_ipfs.pin("bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e")
+        any_ipfs.pin("bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")
     assert "version" in any_ipfs.ping()
 
 
