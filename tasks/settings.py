@@ -38,6 +38,9 @@ class TasksSettings(BaseSettings):
         description="memory of one evaluation beyond the idle runtime",
     )
     evaluation_threads: int = Field(default=1, ge=1, le=256, description="threads of one evaluation")
+    evaluation_gpu: str | None = Field(
+        default=None, description="GPU of this worker's evaluations, as in CUDA_VISIBLE_DEVICES; empty: none"
+    )
     sandbox_minimum: Literal["none", "limits", "seccomp", "landlock", "full"] = Field(
         default="limits",
         description="lowest sandbox level at which strangers' models are evaluated; below it, none are",
@@ -65,7 +68,7 @@ class TasksSettings(BaseSettings):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("result_url", "scratch_dir", mode="before")
+    @field_validator("result_url", "scratch_dir", "evaluation_gpu", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value

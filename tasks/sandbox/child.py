@@ -1,11 +1,12 @@
 """What runs inside the sandbox by default: one evaluation, from the request's JSON to the result's.
 
-`warm` is what the fork server calls once, before it forks anything.
+`warm` is what the fork server calls once, before it forks anything; `prepare` what each of its children calls before
+it has a request.
 """
 
 from __future__ import annotations
 
-from tasks.sandbox.server import Progress
+from tasks.sandbox.seat import Progress
 
 
 def warm() -> None:
@@ -13,6 +14,21 @@ def warm() -> None:
     from tasks.evaluation import warm_imports
 
     warm_imports()
+
+
+def prepare(threads: int) -> None:
+    """Start TensorFlow's runtime and its threads, and go through the motions once: it is slowest the first time.
+
+    Nothing of an evaluation is known here, and nothing that is computed here goes into one.
+    """
+    from tasks.evaluation.runtime import configure
+
+    configure(threads)
+    import keras
+    import numpy as np
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.predict_on_batch(np.zeros((1, 2), dtype="float32"))
 
 
 def main(request: bytes, progress: Progress) -> bytes:

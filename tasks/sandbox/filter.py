@@ -8,7 +8,8 @@ What is not on the list, and matters: sockets of every family, ptrace and proces
 bpf, perf_event_open, io_uring, keyctl, kexec, userfaultfd, module loading, execve, fork. Threads are allowed,
 processes are
 not: clone must carry CLONE_THREAD, and clone3, whose flags lie behind a pointer, is refused (glibc then uses
-clone). Signals may go to this process only.
+clone). Signals may go to this process only. recvmsg is there for the request, which comes through the one socket that
+the child is born with and closes before the target runs.
 
 Only the program is built here (`tasks.sandbox.primitives.enforce_seccomp` installs it). Sources: seccomp(2),
 bpf(4), `linux/seccomp.h`, `linux/filter.h`, and the system call tables of x86-64 and of arm64 (asm-generic).
@@ -70,7 +71,7 @@ _PLAIN: Final[dict[str, tuple[int | None, int | None]]] = {
     "preadv2": (327, 286), "pwritev2": (328, 287), "statx": (332, 291), "close_range": (436, 436),
     "openat2": (437, 437), "faccessat2": (439, 439), "epoll_wait": (232, None), "epoll_ctl": (233, 21),
     "epoll_pwait": (281, 22), "epoll_create": (213, None), "eventfd": (284, None), "inotify_init1": (294, 26),
-    "memfd_create": (319, 279),
+    "memfd_create": (319, 279), "recvmsg": (47, 212),
     # memory
     "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216),
     "msync": (26, 227), "mincore": (27, 232), "madvise": (28, 233), "mlock": (149, 228),

@@ -78,14 +78,7 @@ class ServerProcess:
         return self.log.read().decode(errors="replace").strip()
 
 
-def launch(
-    *,
-    target: str,
-    warm: str | None,
-    disabled: frozenset[str],
-    import_paths: tuple[str, ...],
-    base: Path | None,
-) -> ServerProcess:
+def launch(setup: Setup, *, base: Path | None) -> ServerProcess:
     """Start a server and wait until it knows its layers; it goes on importing meanwhile (see `await_ready`).
 
     Raises:
@@ -96,14 +89,7 @@ def launch(
     folder = Path(tempfile.mkdtemp(prefix="fitchain-sandbox-", dir=base))
     (folder / "root").mkdir()
     (folder / "home").mkdir()
-    setup = Setup(
-        target=target,
-        warm=warm,
-        workplace=str(folder),
-        parent=os.getpid(),
-        disabled=tuple(sorted(disabled)),
-        import_paths=import_paths,
-    )
+    setup = setup.model_copy(update={"workplace": str(folder)})
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
     with there:

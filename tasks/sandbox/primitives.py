@@ -42,6 +42,8 @@ _MS_NOEXEC = 8
 _MS_BIND = 4096
 _MS_REC = 16384
 _MS_PRIVATE = 1 << 18
+_MS_SLAVE = 1 << 19
+_MS_SHARED = 1 << 20
 _MNT_DETACH = 2
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -167,6 +169,21 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 def make_mounts_private() -> None:
     """Keep what is mounted from here on out of every other mount namespace."""
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+
+
+def receive_mounts_only() -> None:
+    """See what is mounted in the namespace that this one was copied from, and keep one's own mounts to oneself."""
+    _mount("none", "/", "", _MS_REC | _MS_SLAVE)
+
+
+def share_mounts_below(target: str) -> None:
+    """Show what is mounted below a mount point from here on in every copy of this mount namespace."""
+    _mount("none", target, "", _MS_SHARED)
+
+
+def unmount(target: str) -> None:
+    """Take away what is mounted at `target`, in every copy of this mount namespace that has received it."""
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount2({target})")
 
 
 def mount_tmpfs(target: str, *, size_bytes: int, files: int, user: int | None = None) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tasks.sandbox import filter as seccomp
 from tasks.sandbox import primitives
-from tasks.sandbox.confine import Limits, Plan, confine, enter_server_namespaces, runtime_paths
+from tasks.sandbox.confine import Plan, bound, confine, enter_server_namespaces
 from tasks.sandbox.layers import Confinement, Layer, LayerState
+from tasks.sandbox.stage import SCRATCH, Stage, runtime_paths
 from tasks.sandbox.wire import Setup
 
 _PROBE_SECONDS = 10
@@ -84,7 +85,8 @@ def _in_a_child(attempt: Callable[[], str]) -> bytes:
 
 
 def _try_limits() -> str:
-    confine(_plan({Layer.LIMITS}, tempfile.gettempdir()))
+    confine(_plan({Layer.LIMITS}))
+    bound(memory_bytes=1024 * _MIB, cpu_seconds=_PROBE_SECONDS, file_bytes=_MIB)
     return ""
 
 
@@ -113,7 +115,8 @@ def _try_namespaces(setup: Setup, layers: frozenset[Layer]) -> str:
     enter_server_namespaces()
 
     def inside() -> str:
-        confine(_plan(layers, setup.workplace, runtime_paths(setup.import_paths)))
+        stage = Stage(setup.workplace, runtime_paths(setup.import_paths), gpu=False, copy_unreadable=False)
+        confine(_plan(layers, stage.root))
         Path(os.__file__).read_bytes()
         Path("probe").write_bytes(b"x")
         return ""
@@ -124,23 +127,17 @@ def _try_namespaces(setup: Setup, layers: frozenset[Layer]) -> str:
     return "user, PID, network, IPC, mount"
 
 
-def _plan(layers: set[Layer] | frozenset[Layer], folder: str, runtime: tuple[str, ...] = ()) -> Plan:
-    return Plan(
-        layers=frozenset(layers),
-        limits=Limits(memory_bytes=1024 * _MIB, cpu_seconds=_PROBE_SECONDS, scratch_bytes=_MIB),
-        runtime=runtime,
-        inputs=(),
-        workplace=folder,
-        scratch=folder,
-        parent=os.getppid(),
-    )
+def _plan(layers: set[Layer] | frozenset[Layer], root: str = "") -> Plan:
+    scratch = SCRATCH if root else tempfile.gettempdir()
+    return Plan(layers=frozenset(layers), scratch_bytes=_MIB, parent=os.getppid(), root=root, scratch=scratch)
 
 
 def main() -> None:
     """Print what this host's sandbox consists of."""
     with tempfile.TemporaryDirectory(prefix="fitchain-probe-") as folder:
         Path(folder, "root").mkdir()
-        found = probe(Setup(target="", warm=None, workplace=folder, parent=os.getppid()))
+        setup = Setup(target="", warm=None, prepare=None, threads=1, workplace=folder, scratch_bytes=_MIB)
+        found = probe(setup)
     sys.stdout.write(f"level {found.level.value}\n")
     for state in found.layers:
         sys.stdout.write(f"{'on ' if state.on else 'OFF'} {state.layer.value:<11} {state.detail}\n")

@@ -1,11 +1,25 @@
-"""What /proc says of other processes: the memory that they use, and who descends from whom."""
+"""What /proc says of processes: their threads, the memory that they use, and who descends from whom."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def memory_of(process: int) -> int:
+def threads() -> tuple[str, ...]:
+    """The names of this process's threads."""
+    tasks = Path("/proc/self/task")
+    return tuple((task / "comm").read_text(encoding="utf-8").strip() for task in tasks.iterdir())
+
+
+def status_bytes(field: str) -> int:
+    """A size from this process's own status (`VmData`), in bytes."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+def memory_of(process: int | str = "self") -> int:
     """Anonymous and shared memory of a process with what of it is swapped out, in bytes; 0 when it is gone.
 
     Pages of mapped files do not count: the kernel may drop them at any time.

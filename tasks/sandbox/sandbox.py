@@ -25,11 +25,12 @@ from tasks.sandbox.launch import ServerProcess, await_ready, launch, remove_tree
 from tasks.sandbox.layers import Confinement, Layer, Level
 from tasks.sandbox.outcome import Facts, judge
 from tasks.sandbox.watch import Channels, Progress, ServerLost, ServerRefused, Watch
-from tasks.sandbox.wire import Run, WorkerMessage, send
+from tasks.sandbox.wire import Run, Setup, WorkerMessage, send
 from tasks.settings import TasksSettings
 
 DEFAULT_TARGET: Final = "tasks.sandbox.child:main"
 DEFAULT_WARM: Final = "tasks.sandbox.child:warm"
+DEFAULT_PREPARE: Final = "tasks.sandbox.child:prepare"
 _ATTEMPTS = 2
 _CPU_SLACK_SECONDS = 10
 
@@ -54,6 +55,8 @@ class Sandbox:
         target: `module:function` that runs in the child, from request bytes and a progress function to result
             bytes.
         warm: `module:function` that the server calls once to import what the target needs; None for nothing.
+        prepare: `module:function` that each child calls, with the number of threads, before it has a request; None,
+            or no `warm`, for nothing.
         import_paths: folders to add to the server's module search path, readable in the child.
 
     One run at a time; further callers wait. Not started before the first use.
@@ -65,11 +68,13 @@ class Sandbox:
         *,
         target: str = DEFAULT_TARGET,
         warm: str | None = DEFAULT_WARM,
+        prepare: str | None = DEFAULT_PREPARE,
         import_paths: Sequence[str | Path] = (),
     ) -> None:
         self.settings = settings or TasksSettings()
         self._target = target
         self._warm = warm
+        self._prepare = prepare
         self._import_paths = tuple(str(path) for path in import_paths)
         self._lock = threading.RLock()
         self._server: ServerProcess | None = None
@@ -123,7 +128,6 @@ class Sandbox:
         readable: Sequence[str | Path] = (),
         wall_seconds: float | None = None,
         memory_bytes: int | None = None,
-        gpu: str | None = None,
         progress: Progress | None = None,
     ) -> bytes:
         """Run the target on a request in a fresh child and return its JSON; see `answer`."""
@@ -132,7 +136,6 @@ class Sandbox:
             readable=readable,
             wall_seconds=wall_seconds,
             memory_bytes=memory_bytes,
-            gpu=gpu,
             progress=progress,
         ).result
 
@@ -143,7 +146,6 @@ class Sandbox:
         readable: Sequence[str | Path] = (),
         wall_seconds: float | None = None,
         memory_bytes: int | None = None,
-        gpu: str | None = None,
         progress: Progress | None = None,
     ) -> Answer:
         """Run the target on a request in a fresh child.
@@ -151,7 +153,6 @@ class Sandbox:
         Args:
             readable: files and folders that the child may read besides its runtime, under their own paths.
             wall_seconds, memory_bytes: bounds of this run; None takes those of the settings.
-            gpu: value of CUDA_VISIBLE_DEVICES for the child; None gives it no GPU.
             progress: called in this thread with the name of a step and the fraction done, as the child
                 claims.
 
@@ -169,7 +170,7 @@ class Sandbox:
             cpu_seconds=math.ceil(seconds * (os.cpu_count() or 1)) + _CPU_SLACK_SECONDS,
         )
         with self._lock:
-            confinement = self._run(request, _resolved(readable), facts, gpu, progress)
+            confinement = self._run(request, _resolved(readable), facts, progress)
         return Answer(
             result=judge(facts),
             confinement=confinement,
@@ -194,14 +195,21 @@ class Sandbox:
         if self._server is not None and self._server.process.poll() is not None:
             self.close()
         if self._server is None:
-            self._server = launch(
-                target=self._target,
-                warm=self._warm,
-                disabled=self.settings.sandbox_disable,
-                import_paths=self._import_paths,
-                base=self.settings.scratch_dir,
-            )
+            self._server = launch(self._setup(), base=self.settings.scratch_dir)
         return self._server
+
+    def _setup(self) -> Setup:
+        settings = self.settings
+        return Setup(
+            target=self._target,
+            warm=self._warm,
+            prepare=self._prepare if self._warm else None,
+            threads=settings.evaluation_threads,
+            scratch_bytes=int(settings.scratch_max_bytes),
+            gpu=settings.evaluation_gpu,
+            disabled=tuple(sorted(settings.sandbox_disable)),
+            import_paths=self._import_paths,
+        )
 
     def _demand(self, confinement: Confinement) -> None:
         minimum = Level(self.settings.sandbox_minimum)
@@ -216,7 +224,6 @@ class Sandbox:
         request: bytes,
         readable: tuple[str, ...],
         facts: Facts,
-        gpu: str | None,
         progress: Progress | None,
     ) -> Confinement:
         """Do one run; a server that refuses it is replaced once."""
@@ -226,8 +233,10 @@ class Sandbox:
             self._demand(server.confinement)
             await_ready(server)
             try:
-                self._run_on(server, request, readable, facts, gpu, progress)
+                self._run_on(server, request, readable, facts, progress)
             except ServerRefused as refusal:
+                if not refusal.ended:
+                    raise SandboxRefused(str(refusal)) from None
                 self.close()
                 reason = str(refusal)
                 continue
@@ -236,6 +245,8 @@ class Sandbox:
             except BaseException:  # an interrupt, or a progress function that raised: no child may outlive its run
                 self.close()
                 raise
+            if facts.status is not None and not facts.confined:
+                facts.output = server.tail()
             return server.confinement
         raise SandboxRefused(reason)
 
@@ -245,7 +256,6 @@ class Sandbox:
         request: bytes,
         readable: tuple[str, ...],
         facts: Facts,
-        gpu: str | None,
         progress: Progress | None,
     ) -> None:
         in_memory = Layer.NAMESPACES in server.confinement.active
@@ -255,8 +265,6 @@ class Sandbox:
             scratch=str(scratch),
             memory_bytes=facts.memory_bytes,
             cpu_seconds=facts.cpu_seconds,
-            scratch_bytes=facts.scratch_bytes,
-            gpu=gpu,
         )
         try:
             scratch.mkdir(mode=0o700)
@@ -272,8 +280,6 @@ class Sandbox:
                 watch.run()
         finally:
             remove_tree(scratch)
-            for copy in server.folder.glob("input-*"):
-                remove_tree(copy)
 
 
 def probe_host(settings: TasksSettings | None = None) -> Confinement:
@@ -283,7 +289,7 @@ def probe_host(settings: TasksSettings | None = None) -> Confinement:
         SandboxRefused: the probe could not be started.
     """
     settings = settings or TasksSettings()
-    with Sandbox(settings, target="tasks.sandbox.child:main", warm=None) as sandbox:
+    with Sandbox(settings, warm=None, prepare=None) as sandbox:
         return sandbox.confinement
 
 

@@ -1,44 +1,36 @@
-"""The fork server: a process that has imported the runtime, does nothing else, and forks one child per
-evaluation.
+"""The fork server: a process that has imported the runtime, does nothing else, and forks one child per evaluation.
 
-Started by `tasks.sandbox.sandbox` as `python -I -m tasks.sandbox.server DESCRIPTOR SETUP`, with a scrubbed
-environment
-and one descriptor: its end of the Unix socket. In order: probe the layers (`tasks.sandbox.probe`), enter
-namespaces of its own, import, then serve. It must stay single-threaded and must never ask TensorFlow for a
-device: every child forked afterwards would hang. So the threads are counted before each fork; more than one,
-and the server refuses and ends, for the worker to start another.
+Started by `tasks.sandbox.launch` as `python -I -m tasks.sandbox.server DESCRIPTOR SETUP`, with a scrubbed environment
+and one descriptor: its end of the Unix socket. In order: probe the layers (`tasks.sandbox.probe`), enter namespaces of
+its own, import, then serve. It must stay single-threaded and must never ask TensorFlow for a device: every child forked
+afterwards would hang. So the threads are counted before each fork; more than one, and the server refuses and ends, for
+the worker to start another.
 
-It ends when its worker does: the socket closes. Its children end when it does: the kernel kills them.
+A child is forked ahead of its run, and waits, confined and prepared (`tasks.sandbox.seat`). It serves one run and dies.
+The server ends when its worker does: the socket closes. Its children end when it does: the kernel kills them.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import importlib
-import json
 import os
 import select
 import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final
 
 from tasks.sandbox import primitives
-from tasks.sandbox.confine import Limits, Plan, confine, enter_server_namespaces, runtime_paths
+from tasks.sandbox.confine import enter_server_namespaces
 from tasks.sandbox.layers import Confinement, Layer
 from tasks.sandbox.probe import probe
-from tasks.sandbox.processes import descendants
+from tasks.sandbox.processes import descendants, threads
+from tasks.sandbox.seat import Seat, Target
+from tasks.sandbox.stage import Stage, runtime_paths
 from tasks.sandbox.wire import (
     DESCRIPTORS_PER_RUN,
-    ERROR,
-    EXIT_NOT_CONFINED,
-    EXIT_RAISED,
-    RESULT,
     Ended,
     Probed,
     Ready,
@@ -51,10 +43,7 @@ from tasks.sandbox.wire import (
     send,
 )
 
-Progress = Callable[[str, float], None]
-Target = Callable[[bytes, Progress], bytes]
-
-_SWEEP_SECONDS = 5.0
+_SWEEP_SECONDS: Final = 5.0
 
 
 def main(arguments: list[str]) -> None:
@@ -73,9 +62,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _become_first_process(channel: socket.socket) -> None:
-    """Go on as the first process of the new PID namespace; the old self only waits, and hands on the exit
-    code.
-    """
+    """Go on as the first process of the new PID namespace; the old self only waits, and hands on the exit code."""
     inner = os.fork()
     if inner == 0:
         primitives.die_with_parent(signal.SIGKILL)
@@ -86,23 +73,31 @@ def _become_first_process(channel: socket.socket) -> None:
 
 
 class Server:
-    """Imports once, then forks on demand, one child at a time."""
+    """Imports once, then keeps one child ready, and gives it the next run."""
 
     def __init__(self, channel: socket.socket, setup: Setup, confinement: Confinement) -> None:
         self._channel = channel
         self._setup = setup
         self._layers = confinement.active
-        self._runtime = runtime_paths(setup.import_paths)
+        self._runtime = runtime_paths(setup.import_paths, gpu=setup.gpu is not None)
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._idle_data_bytes = 0
+        self._child: tuple[int, socket.socket] | None = None
+        self._stage: Stage | None = None
+        if Layer.NAMESPACES in self._layers:
+            as_another = os.geteuid() == 0 and Layer.IDENTITY in self._layers
+            gpu = setup.gpu is not None
+            self._stage = Stage(setup.workplace, self._runtime, gpu=gpu, copy_unreadable=as_another)
 
     def serve(self) -> None:
         """Import what the children need and answer requests until the worker is gone."""
         started = time.monotonic()
-        self._import()
-        self._idle_data_bytes = _status_bytes("VmData")
-        ready = Ready(process=os.getpid(), threads=_threads(), import_seconds=round(time.monotonic() - started, 3))
-        send(self._channel, ServerMessage(body=ready))
+        target = self._import()
+        imported = round(time.monotonic() - started, 3)
+        self._seat = Seat(self._setup, self._layers, self._runtime, target, self._stage)
+        found = threads()
+        if len(found) == 1:
+            self._fork()
+        send(self._channel, ServerMessage(body=Ready(process=os.getpid(), threads=found, import_seconds=imported)))
         while True:
             packet, descriptors = receive(self._channel)
             if not packet:
@@ -111,36 +106,71 @@ class Server:
             if isinstance(message, Run) and len(descriptors) == DESCRIPTORS_PER_RUN:
                 self._run(message, descriptors)
 
-    def _import(self) -> None:
+    def _import(self) -> Target:
         """Load everything that a child will need, so that none of it is loaded twice."""
-        self._target: Target = _find(self._setup.target)
+        target: Target = find(self._setup.target)
         if self._setup.warm:
-            _find(self._setup.warm)()
+            find(self._setup.warm)()
         gc.collect()
         gc.freeze()  # else the first collection of every child copies all pages
+        return target
 
     def _run(self, run: Run, descriptors: list[int]) -> None:
-        threads = _threads()
-        if len(threads) != 1:
-            reason = f"the fork server has threads of its own: {', '.join(threads)}"
-            send(self._channel, ServerMessage(body=Refused(reason=reason)))
-            raise SystemExit(reason)
-        child = self._fork(run, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        send(self._channel, ServerMessage(body=self._wait(child)))
+        try:
+            if self._stage is not None:
+                self._stage.place(run.inputs)
+        except OSError as error:
+            _close_all(descriptors)
+            reason = f"an input cannot be shown to the evaluation: {error}"
+            send(self._channel, ServerMessage(body=Refused(reason=reason, ended=False)))
+            return
+        ended = self._wait(self._hand_over(run, descriptors))
+        if self._stage is not None:
+            self._stage.clear()
+        send(self._channel, ServerMessage(body=ended))
+        if len(threads()) == 1:
+            self._fork()
 
-    def _fork(self, run: Run, descriptors: list[int]) -> int:
-        own_namespace = Layer.NAMESPACES in self._layers
+    def _hand_over(self, run: Run, descriptors: list[int]) -> int:
+        """Give a run to the child that waits, or to a new one where that has died meanwhile."""
+        for _ in range(2):
+            if self._child is None:
+                self._fork_or_end()
+            child, channel = self._child or (0, None)
+            self._child = None
+            try:
+                if channel is not None:
+                    socket.send_fds(channel, [run.model_dump_json().encode()], descriptors)
+                break
+            except OSError:
+                os.waitpid(child, 0)
+            finally:
+                if channel is not None:
+                    channel.close()
+        _close_all(descriptors)
+        return child
+
+    def _fork_or_end(self) -> None:
+        found = threads()
+        if len(found) != 1:
+            reason = f"the fork server has threads of its own: {', '.join(found)}"
+            send(self._channel, ServerMessage(body=Refused(reason=reason, ended=True)))
+            raise SystemExit(reason)
+        self._fork()
+
+    def _fork(self) -> None:
+        """Fork the next child; it takes its seat and waits for its run."""
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
-        if own_namespace:
+        if self._stage is not None:
             primitives.unshare(primitives.CLONE_NEWPID)
         child = os.fork()
         if child == 0:
-            self._be_the_child(run, descriptors, parent)
-        if own_namespace:
+            self._seat.take(there.detach(), parent)
+        there.close()
+        if self._stage is not None:
             primitives.join_namespace(self._own_pids, primitives.CLONE_NEWPID)
-        return child
+        self._child = child, here
 
     def _wait(self, child: int) -> Ended:
         """Wait for the child, or for the word to kill it, and leave nothing of it behind."""
@@ -161,111 +191,16 @@ class Server:
             _sweep()
         return Ended(status=status, user_seconds=usage.ru_utime, system_seconds=usage.ru_stime)
 
-    def _be_the_child(self, run: Run, descriptors: list[int], parent: int) -> NoReturn:
-        """Everything that happens in the child; never returns."""
-        code = EXIT_NOT_CONFINED
-        try:
-            request, result, output, events = descriptors
-            os.setsid()
-            nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            for source, standard in ((nothing, 0), (output, 1), (output, 2)):
-                os.dup2(source, standard, inheritable=True)
-            _say(events, {"process": int(Path("/proc/self").readlink().name)})
-            plan = self._plan(run, parent)
-            gpu = run.gpu if run.gpu is not None else "-1"
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-            payload = _read_all(request)
-            keep = _close_others({result, events})
-            confine(plan)
-            _say(keep[events], {"confined": True})
-            faulthandler.enable()
-            code = _answer(self._target, payload, keep[result], keep[events])
-        except BaseException:  # noqa: BLE001 - whatever it is, the child must not go on as a server
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
 
-    def _plan(self, run: Run, parent: int) -> Plan:
-        return Plan(
-            layers=self._layers,
-            limits=Limits(memory_bytes=run.memory_bytes, cpu_seconds=run.cpu_seconds, scratch_bytes=run.scratch_bytes),
-            runtime=self._runtime,
-            inputs=run.inputs,
-            workplace=self._setup.workplace,
-            scratch=run.scratch,
-            parent=parent,
-            gpu=run.gpu is not None,
-            idle_data_bytes=self._idle_data_bytes,
-        )
+def find(name: str) -> Any:
+    """What `module:attribute` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
-def _answer(target: Target, payload: bytes, result: int, events: int) -> int:
-    """Run the target and write down what became of it; the exit code."""
-    from tasks.errors import TasksError
-
-    def progress(step: str, fraction: float) -> None:
-        _say(events, {"step": str(step)[:100], "fraction": float(fraction)})
-
-    try:
-        answer = RESULT + target(payload, progress)
-    except (TasksError, MemoryError) as error:
-        facts = {
-            "type": type(error).__name__,
-            "message": str(error),
-            "transient": getattr(error, "transient", True),
-        }
-        answer = ERROR + json.dumps(facts).encode()
-    except Exception:  # noqa: BLE001 - reported as a crash, with the traceback as its output
-        traceback.print_exc()
-        return EXIT_RAISED
-    view = memoryview(answer)
-    while view:
-        view = view[os.write(result, view) :]
-    return 0
-
-
-def _say(events: int, event: dict[str, object]) -> None:
-    """Write one line to the worker; a full pipe loses it, since nobody may be held up by its own progress."""
-    line = json.dumps(event).encode() + b"\n"
-    try:
-        os.write(events, line)
-    except BlockingIOError:
-        return
-
-
-def _read_all(descriptor: int) -> bytes:
-    with open(descriptor, "rb", closefd=False) as request:
-        request.seek(0)
-        return request.read()
-
-
-def _close_others(kept: set[int]) -> dict[int, int]:
-    """Move the kept descriptors to 3, 4, … and close all above, the socket to the worker first of all."""
-    highest = max(kept) + len(kept) + 3
-    parked = {}
-    for descriptor in sorted(kept):
-        highest += 1
-        parked[descriptor] = os.dup2(descriptor, highest, inheritable=False)
-    moved = {
-        descriptor: os.dup2(place, 3 + number, inheritable=False)
-        for number, (descriptor, place) in enumerate(parked.items())
-    }
-    os.closerange(3 + len(kept), os.sysconf("SC_OPEN_MAX") if highest < 4096 else highest + 1)
-    return moved
-
-
-def _threads() -> tuple[str, ...]:
-    tasks = Path("/proc/self/task")
-    return tuple(Path(task, "comm").read_text(encoding="utf-8").strip() for task in tasks.iterdir())
-
-
-def _status_bytes(field: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _sweep() -> None:
@@ -287,11 +222,6 @@ def _sweep() -> None:
                 pass
         except ChildProcessError:
             return
-
-
-def _find(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 if __name__ == "__main__":

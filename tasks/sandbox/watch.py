@@ -48,7 +48,11 @@ class ServerLost(Exception):
 
 
 class ServerRefused(Exception):
-    """The fork server has not taken the run, and ends."""
+    """The fork server has not taken the run; `ended` says whether it ends because of that."""
+
+    def __init__(self, reason: str, *, ended: bool) -> None:
+        super().__init__(reason)
+        self.ended = ended
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class Watch:
     whole_tree: bool
     progress: Progress | None = None
     _process: int | None = None
-    _idle_bytes: int | None = None
+    _idle_bytes: int = 0
     _output: bytearray = field(default_factory=bytearray)
     _events: bytearray = field(default_factory=bytearray)
     _scratch_checked: float = 0.0
@@ -77,7 +81,7 @@ class Watch:
 
         Raises:
             ServerLost: the server died, or did not end the child in time.
-            ServerRefused: it has not taken the run, and ends.
+            ServerRefused: it has not taken the run.
         """
         end = time.monotonic() + self.facts.wall_seconds
         open_pipes = {self.channels.result, self.channels.output, self.channels.events}
@@ -107,7 +111,7 @@ class Watch:
             raise ServerLost
         message = ServerMessage.model_validate_json(packet).body
         if isinstance(message, Refused):
-            raise ServerRefused(message.reason)
+            raise ServerRefused(message.reason, ended=message.ended)
         if not isinstance(message, Ended):
             raise ServerLost
         return message
@@ -139,8 +143,6 @@ class Watch:
         if self._process is None:
             return 0
         used = memory_of(self._process)
-        if self._idle_bytes is None:
-            self._idle_bytes = used
         own = max(0, used - self._idle_bytes)
         if self.whole_tree:  # each of them was born with the same idle pages, which are shared until written to
             for process in descendants(self._process):
@@ -179,11 +181,10 @@ class Watch:
         """The first two events are the server's own code in the child; after that they are only claims of
         progress.
         """
-        process, step, fraction = event.get("process"), event.get("step"), event.get("fraction")
+        process, idle, step, fraction = (event.get(name) for name in ("process", "idle_bytes", "step", "fraction"))
         if not self.facts.confined:
-            if isinstance(process, int) and self._process is None:
-                self._process = process
-                self._idle_bytes = memory_of(process) or None
+            if isinstance(process, int) and isinstance(idle, int):
+                self._process, self._idle_bytes = process, idle
             self.facts.confined = event.get("confined") is True
         elif self.progress is not None and isinstance(step, str) and isinstance(fraction, int | float):
             now = time.monotonic()

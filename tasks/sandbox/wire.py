@@ -33,8 +33,11 @@ class Setup(_Packet):
 
     target: str
     warm: str | None
-    workplace: str
-    parent: int
+    prepare: str | None
+    threads: int
+    workplace: str = ""
+    scratch_bytes: int
+    gpu: str | None = None
     disabled: tuple[str, ...] = ()
     import_paths: tuple[str, ...] = ()
 
@@ -46,8 +49,6 @@ class Run(_Packet):
     scratch: str
     memory_bytes: int
     cpu_seconds: int
-    scratch_bytes: int
-    gpu: str | None = None
 
 
 class Kill(_Packet):
@@ -79,9 +80,10 @@ class Ended(_Packet):
 
 
 class Refused(_Packet):
-    """No child was started, and the server ends; the run may be sent to another."""
+    """The run was not taken. With `ended` the server ends, too, and the run may be sent to another."""
 
     reason: str
+    ended: bool
 
 
 class ServerMessage(BaseModel):

@@ -23,7 +23,7 @@ def sandbox_without(*layers: str, target: str = "sandbox_targets:main", **settin
         "scratch_max_bytes": 16 * MIB,
         "max_result_bytes": 2 * MIB,
     }
-    return Sandbox(TasksSettings(**(chosen | settings)), target=target, warm=None, import_paths=[TARGETS])
+    return Sandbox(TasksSettings(**(chosen | settings)), target=target, warm=None, prepare=None, import_paths=[TARGETS])
 
 
 def ask(

@@ -32,10 +32,10 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(sandbox: Sandbox) -> Iterator[None]:
-    """After every test: the server, its outer self, and nothing else; and it still answers right."""
+    """After every test: the server, its outer self and the next child, and nothing else; and it still answers."""
     yield
     assert ask(sandbox, "add", a=2, b=3) == 5
-    assert len(descendants(os.getpid())) <= 2
+    assert len(descendants(os.getpid())) <= 3
     assert sandbox._server is not None
     assert sorted(entry.name for entry in sandbox._server.folder.iterdir()) == ["home", "root"]
 
@@ -97,7 +97,7 @@ def test_what_a_child_has_and_has_not(sandbox: Sandbox, monkeypatch: pytest.Monk
         found, level = ask(fresh, "look"), fresh.level
     assert set(found["environment"]) <= set(environment(Path("/"))) | {"TMP", "TEMP", "LC_CTYPE"}
     assert not [name for name in found["environment"] if "FITCHAIN" in name or "SECRET" in name]
-    assert found["descriptors"] == [0, 1, 2, 3, 4]  # nothing, output, output, result, events
+    assert len(found["descriptors"]) == 5  # nothing, output, output, result, events
     assert found["capabilities"] == 0
     assert found["no_new_privileges"] == 1
     assert found["user"] != 0

@@ -258,9 +258,10 @@ def print_much(mib: int) -> str:
 
 
 def flood_events(count: int) -> str:
+    pipe = next(number for number in range(3, 64) if _is_open(number) and not os.get_blocking(number))
     for number in range(count):
         try:
-            os.write(4, b'{"process": 1, "confined": false, "step": "' + b"x" * (number % 300) + b'"}\n{]\n[[[')
+            os.write(pipe, b'{"process": 1, "confined": false, "step": "' + b"x" * (number % 300) + b'"}\n{]\n[[[')
         except BlockingIOError:
             continue
     return "flooded"
