@@ -69,6 +69,8 @@ class Gateway(RemoteSource):
             deadline.check(self.name)
             if watch.too_slow:
                 raise SourceUnavailable(f"{self.name} sends {cid} too slowly; it was left") from error
+            if isinstance(error, requests.TooManyRedirects):
+                raise SourceUnavailable(f"{self.name} redirects elsewhere, which is not followed") from error
             if isinstance(error, requests.Timeout):
                 raise SourceUnavailable(f"{self.name} fell silent") from error
             raise SourceUnavailable(f"{self.name} does not answer or broke off: {error}") from error
@@ -79,6 +81,4 @@ class Gateway(RemoteSource):
             return
         if status in _NOT_THERE:
             raise ContentNotFound(f"{self.name} does not have {cid}")
-        if 300 <= status < 400:
-            raise SourceUnavailable(f"{self.name} redirects elsewhere, which is not followed; name the target instead")
         raise SourceUnavailable(f"{self.name} answered with status {status}")

@@ -37,6 +37,8 @@ class Fault(Enum):
     NOT_FOUND = auto()
     NONSENSE = auto()
     GIANT_CHUNK = auto()
+    ONE_CHUNK = auto()
+    WITH_LENGTH = auto()
 
 
 class FaultyNode(ThreadingHTTPServer):
@@ -48,6 +50,7 @@ class FaultyNode(ThreadingHTTPServer):
         self.root, self.blocks, self.fault = root, blocks, fault
         self.asked: list[str] = []
         self.over = threading.Event()
+        self.redirect_to = "http://127.0.0.1:1"
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -98,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._drip(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * 10_000)
             return
         if fault is Fault.REDIRECTS:
-            self._head(302, [("Location", "http://127.0.0.1:1/api/v0/secret"), ("Content-Length", "0")])
+            self._head(302, [("Location", self.server.redirect_to + self.path), ("Content-Length", "0")])
             return
         if fault in (Fault.FAILS, Fault.NOT_FOUND) or cid not in server.blocks:
             status = 404 if self.command == "GET" and fault is not Fault.FAILS else 500
@@ -143,6 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
             while not self.server.over.is_set():
                 self.wfile.write(bytes(1 << 20))
             return
+        if fault is Fault.WITH_LENGTH:
+            self._head(200, [("Content-Length", str(len(data)))])
+            self.wfile.write(data)
+            return
         self._head(200, [("Transfer-Encoding", "chunked")])
         if fault is Fault.DRIPS:
             self.wfile.write(b"%x\r\n" % len(data))
@@ -159,8 +166,9 @@ class _Handler(BaseHTTPRequestHandler):
         cut = halves and fault in (Fault.CUTS_CONNECTION_HALFWAY, Fault.CUTS_CONNECTION_ONCE)
         if cut or (halves and fault is Fault.ENDS_CLEANLY_HALFWAY):
             data = data[: len(data) // 2]
-        for at in range(0, len(data), 65_536):
-            self._chunk(data[at : at + 65_536])
+        size = len(data) if fault is Fault.ONE_CHUNK else 65_536
+        for at in range(0, len(data), size):
+            self._chunk(data[at : at + size])
         if cut:
             if fault is Fault.CUTS_CONNECTION_ONCE:
                 self.server.fault = Fault.NONE

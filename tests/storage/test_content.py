@@ -108,6 +108,19 @@ def test_a_blob_damaged_in_redis_is_dropped_and_fetched(
         assert client.get(key) == piece, "the download repaired the cache"
 
 
+def test_a_blob_damaged_in_redis_is_never_used_when_nobody_else_has_it(
+    settings: StorageSettings, cache_url: str, tmp_path: Path
+) -> None:
+    IPFS(settings=settings).store_bytes(DATA)
+    tier_of(road(settings, cache_url=cache_url))
+    there = road(settings, cache_url=cache_url, store_dir=tmp_path / "there", ipfs_store=tmp_path / "nothing")
+    with redis.Redis.from_url(cache_url) as client:
+        client.setrange(f"fitchain:blob:{CID}:2", 0, b"not these bytes")
+        with pytest.raises(ContentNotFound), there.open(CID):
+            raise AssertionError
+        assert not client.exists(f"fitchain:blob:{CID}")
+
+
 @pytest.mark.parametrize("key", ["", ":0", ":1", ":2"])
 def test_pieces_that_redis_evicted_are_fetched_elsewhere(
     settings: StorageSettings, cache_url: str, tmp_path: Path, key: str

@@ -27,7 +27,7 @@ from tests.storage.dags import dag_of
 from tests.storage.ports import free_port
 
 HELLO = "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"
-MISSING = "QmZFwmSaniaqGaw8r7PxYDBkkoTUbTibSsDpRetRrBFMKi"
+MISSING = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"  # nothing here is ever added under it
 
 
 def client_of(url: str) -> Any:

@@ -16,7 +16,12 @@ from storage import (
     StorageError,
     StorageSettings,
 )
+from storage.cid import CID, RAW
+from storage.deadline import Deadline
+from storage.gateways import Gateway
 from storage.importer import Profile
+from storage.rpc import RpcNode
+from storage.sources import RemoteSource
 from tests.storage.dags import dag_of
 from tests.storage.faulty import Fault, FaultyNode, faulty_node
 from tests.storage.ports import free_port
@@ -79,6 +84,28 @@ def test_the_next_source_gives_the_right_bytes(fault: Fault, tmp_path: Path) -> 
     with faulty_node(ROOT, BLOCKS, fault) as bad, faulty_node(ROOT, BLOCKS, Fault.NONE) as good:
         ipfs = reader(tmp_path, bad, "rpc", good.url)
         assert ipfs.get(str(ROOT), max_bytes=1 << 20, deadline_seconds=10) == DATA
+
+
+@pytest.mark.parametrize("kind", ["rpc", "gateway"])
+def test_redirects_are_not_followed_even_to_the_right_bytes(kind: str, tmp_path: Path) -> None:
+    """A source that could send the reader elsewhere could send it to services inside the operator's network."""
+    with faulty_node(ROOT, BLOCKS, Fault.NONE) as inside, faulty_node(ROOT, BLOCKS, Fault.REDIRECTS) as node:
+        node.redirect_to = inside.url
+        with pytest.raises(SourceUnavailable, match="redirects elsewhere"):
+            reader(tmp_path, node, kind).get(str(ROOT))
+        assert inside.asked == []
+
+
+@pytest.mark.parametrize("source", [RpcNode, Gateway])
+def test_answers_are_read_in_small_pieces_however_they_are_sent(source: type[RemoteSource]) -> None:
+    data = bytes(2_000_000)
+    cid = CID.of(data, codec=RAW, version=1)
+    for fault in (Fault.ONE_CHUNK, Fault.WITH_LENGTH):
+        with faulty_node(cid, {cid: data}, fault) as node:
+            deadline = Deadline.after(10, idle_seconds=5)
+            with source(node.url).car(cid, deadline) as chunks:  # type: ignore[call-arg]
+                sizes = [len(chunk) for chunk in chunks]
+        assert sum(sizes) > len(data) and max(sizes) <= 262_144
 
 
 def test_mismatch_names_cid_and_source(tmp_path: Path) -> None:
