@@ -84,11 +84,6 @@ def cid_of(data: bytes, *, profile: Profile = V0_2015) -> str:
     return str(add_file(io.BytesIO(data), lambda *_: None, profile=profile).cid)
 
 
-def cid_of(data: bytes) -> str:
-    """The CID that the bytes have, or will have once they are stored."""
-    return str(add_file(io.BytesIO(data), lambda cid, block: None).cid)
-
-
 def add_path(path: Path, sink: Sink, *, profile: Profile = V0_2015, progress: Progress | None = None) -> Added:
     """Import a file, or a folder with all that it holds (hidden files included, symbolic links refused).
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import IPFS, ContentTooLarge, StorageError
+from storage import IPFS, ContentTooLarge, StorageError, cid_of
 from storage.cid import CID
 from storage.importer import V0_2015, V1_2025, Profile, add_file, add_folder, add_path
 from storage.unixfs import file_node
@@ -29,6 +29,7 @@ def nothing(cid: CID, block: bytes | memoryview) -> None:
 @pytest.mark.parametrize(("data", "cid"), KNOWN_V0)
 def test_known_contents_have_their_known_cids(data: bytes, cid: str) -> None:
     assert str(dag_of(data)[0]) == cid
+    assert cid_of(data) == cid
 
 
 def test_reference_example_has_its_published_cids(seed_example: Path) -> None:
