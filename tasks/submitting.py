@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 
 from celery import Task
 
@@ -54,7 +53,7 @@ def commit(self: Task, evaluated: Evaluated) -> StepDone:
 
 
 @protocol_task("submit.reveal")
-def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = None) -> Any:
+def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = None) -> StepDone:
     """Publish the report and open the commitment.
 
     Enqueued with the job; or, where the vote had to be evaluated again, at the end of a chain with the evaluation.
@@ -71,7 +70,8 @@ def reveal(self: Task, evaluated: Evaluated | None = None, job: Job | None = Non
         if record is not None:
             return _reveal(ref, record)
     logger.warning("recover job=%s challenge=%d account=%s", job.job_id, ref.challenge_id, ref.account)
-    return self.replace(recovery_chain(in_time_to_reveal(job), app=self.app, priority=URGENT_PRIORITY))
+    # Does not return: the chain takes this task's place.
+    raise self.replace(recovery_chain(in_time_to_reveal(job), app=self.app, priority=URGENT_PRIORITY))
 
 
 @protocol_task("submit.settle")

@@ -15,6 +15,7 @@ from celery.signals import after_setup_logger
 
 from tasks.settings import TasksSettings
 from tasks.wire import APP_NAME, wire_options
+from workers import roles  # connects the checks that every worker of this app passes before its first message
 from workers.settings import WorkersSettings
 
 TASK_MODULES = ("tasks.fetching", "tasks.evaluating", "tasks.submitting", "tasks.verifying")
@@ -64,3 +65,4 @@ def _quieten(logger: logging.Logger, **_: object) -> None:
 
 
 app = create_app()
+__all__ = ["app", "create_app", "roles"]

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from celery import current_app
 from celery.signals import celeryd_after_setup, worker_process_init, worker_process_shutdown
 
 from chain.settings import ChainSettings
 from tasks import runtime
+from tasks.errors import TasksError
 from tasks.wire import EVALUATE_CPU_QUEUE, EVALUATE_GPU_QUEUE, FETCH_QUEUE, submit_queue
 from workers.errors import RoleMisconfigured, UnsafeEnvironment, WorkersError
 
@@ -146,8 +149,20 @@ def _check_before_first_message(sender: str, instance: Any, **_: object) -> None
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_afresh(**_: object) -> None:
-    """Connections must not be shared with the parent after the fork."""
+    """Connections must not be shared with the parent after the fork; a sandbox is warm before its first job comes."""
     runtime.forget()
+    if RoleName.EVALUATE in role_of_queues(current_app.amqp.queues.consume_from):
+        # In a thread: Celery kills a process that is not up after 4 s, and warming up takes about as long.
+        threading.Thread(target=_warm_up, name="warm-sandbox", daemon=True).start()
+
+
+def _warm_up() -> None:
+    try:
+        confinement = runtime.sandbox().start()
+    except TasksError as error:
+        logger.error("no sandbox, evaluations will be tried again elsewhere: %s", error)
+    else:
+        logger.info("sandbox warm: %s", confinement)
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

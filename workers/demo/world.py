@@ -164,17 +164,25 @@ class WorldBuilder:
         common = self.environment(deployment)
         self._start("fetch", ["worker", "fetch", "--concurrency", "2"], common, RoleName.FETCH)
         for index in range(1, EVALUATE_WORKERS + 1):
-            name = f"evaluate-{index}"
-            self._start(name, ["worker", "evaluate", "--name", name], common, RoleName.EVALUATE)
+            self.start_evaluate_worker(f"evaluate-{index}", deployment)
         for index in range(1, len(verifiers) + 1):
             name = f"submit-{index}"
             environment = {**common, **self.key_environment(index)}
             self._start(name, ["worker", "submit", "--name", name, "--concurrency", "1"], environment, RoleName.SUBMIT)
-        self._start("dispatcher", ["dispatcher"], {**common, "FITCHAIN_ACCOUNTS": ",".join(verifiers)})
+        self.start_dispatcher("dispatcher", deployment, verifiers)
         port, auth = free_port(), f"operator:{secrets.token_urlsafe(12)}"
         flower = {**common, "FITCHAIN_FLOWER_PORT": str(port), "FITCHAIN_FLOWER_AUTH": auth}
         self._start("flower", ["flower"], flower)
         return f"http://127.0.0.1:{port}", auth
+
+    def start_evaluate_worker(self, name: str, deployment: Deployment) -> None:
+        """One more worker that evaluates."""
+        self._start(name, ["worker", "evaluate", "--name", name], self.environment(deployment), RoleName.EVALUATE)
+
+    def start_dispatcher(self, name: str, deployment: Deployment, verifiers: tuple[str, ...]) -> None:
+        """One more dispatcher: the first is active, the others stand by."""
+        accounts = {"FITCHAIN_ACCOUNTS": ",".join(verifiers)}
+        self._start(name, ["dispatcher"], {**self.environment(deployment), **accounts})
 
     def wait_for_workers(self) -> None:
         """Wait until every worker says that it is ready.
