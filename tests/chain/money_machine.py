@@ -132,6 +132,9 @@ class MoneyMachine(RuleBasedStateMachine):
         after = self.pool.votes(number)
         assert tuple(vote.payout_wei for vote in after) == expected.payouts
         assert tuple(vote.slashed_wei for vote in after) == expected.slashed
+        for verifier in state.verifiers:
+            listed = {assignment.challenge_id for assignment in self.pool.assignments(verifier)}
+            assert listed == {other for other, opened in self.open.items() if verifier in opened.verifiers}
 
     @precondition(lambda self: self.open)
     @rule(who=PLACES)

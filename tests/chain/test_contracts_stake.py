@@ -44,9 +44,11 @@ def test_stake_asked_back_leaves_the_drawing_at_once_and_comes_after_the_delay(m
     assert market.pool.withdrawable(verifier) == 0
     with pytest.raises(Refused, match=r"^nothing to withdraw$"):
         market.send(market.pool.withdraw_call(), verifier)
-    market.evm.move_to(asked + DELAY)
-    assert market.pool.withdrawable(verifier) == ETHER + 1
+    with market.evm.undone():
+        market.evm.move_to(asked + DELAY)
+        assert market.pool.withdrawable(verifier) == ETHER + 1
     before = market.evm.balance(market.pool.address)
+    market.evm.next_at(asked + DELAY)
     market.send(market.pool.withdraw_call(), verifier)
     assert before - market.evm.balance(market.pool.address) == ETHER + 1
     account = market.pool.verifier(verifier)
