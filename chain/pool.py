@@ -177,7 +177,10 @@ class ValidatorPool(BoundContract):
         return self._call("settle", challenge_id, describe=f"settle challenge {challenge_id}")
 
     def settle_many_call(self, challenge_ids: Sequence[int]) -> ContractCall:
-        """Close at most 32 challenges; those that are not due are skipped."""
+        """Close at most 32 challenges; those that are not due are skipped.
+
+        Each costs up to 1.5 M gas (k = 15): choose as many as fit into a block.
+        """
         return self._call("settleMany", list(challenge_ids), describe=f"settle {_numbers(challenge_ids)}")
 
     # --- consumers ---
