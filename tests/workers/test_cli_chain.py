@@ -12,6 +12,7 @@ from web3 import Web3
 
 from chain import Deployment, LocalSigner, ValidatorPool, Verdict, deploy
 from chain.votes import Vote, commitment
+from tasks.report import Report, ReportedChallenge, ReportedScoring, SignedReport, sign
 from tests.evm import MNEMONIC, POOL_TERMS, Evm, anvil, development_signer
 from tests.workers.command import Command
 from workers.cli.exits import ExitCode
@@ -298,7 +299,58 @@ def test_another_chain_than_expected(owner: Command) -> None:
     assert "31337" in done.err
 
 
-def _vote(evm: Evm, pool_address: str, number: int, verifiers: list[str]) -> None:
+def test_a_signed_report_is_held_to_its_signature_and_to_the_chain(owner: Command, evm: Evm) -> None:
+    verifiers = staked(owner)
+    model = published_model(owner)
+    number = acting(owner, 5)(
+        *("challenge", "create", "--model", model, "--data", data_schema(owner)),
+        *("--pass-mark", "0.9", "--bounty", "0.3eth", "--json"),
+    ).json()["challenge_id"]
+    signed = _report(evm, owner.settings["FITCHAIN_POOL"], number, score=950_000)
+    (owner.folder / "report.json").write_bytes(signed.to_bytes())
+    cid = owner("publish", "report.json", "--json").json()[0]["cid"]
+
+    early = owner("report", "verify", cid, "--on-chain", "--json")
+    assert early.code == ExitCode.NEGATIVE
+    assert "has not revealed" in early.json()["problems"][0]
+    _vote(evm, owner.settings["FITCHAIN_POOL"], number, verifiers, report_cid=cid)
+    good = owner("report", "verify", cid, "--on-chain", "--json")
+    assert good.code == 0, good.out
+    assert good.json()["verifier"] == development_signer(1).address
+
+    other = _report(evm, owner.settings["FITCHAIN_POOL"], number, score=940_000)
+    (owner.folder / "other.json").write_bytes(other.to_bytes())
+    assert owner("report", "verify", "other.json").code == 0
+    against = owner("report", "verify", "other.json", "--on-chain")
+    assert against.code == ExitCode.NEGATIVE
+    assert "on chain the score is 950000" in against.out
+
+    raw = json.loads(signed.to_bytes())
+    raw["report"]["score"] = 990_000
+    (owner.folder / "forged.json").write_text(json.dumps(raw))
+    forged = owner("report", "verify", "forged.json")
+    assert forged.code == ExitCode.NEGATIVE
+    assert "signature" in forged.out
+
+
+def _report(evm: Evm, pool: str, number: int, *, score: int) -> SignedReport:
+    """A report of verifier 1 that says nothing but its score."""
+    signer = development_signer(1)
+    report = Report(
+        job_id="job",
+        created_at="2026-01-01T00:00:00Z",
+        software="test",
+        challenge=ReportedChallenge(
+            chain_id=evm.chain_id, pool=pool, challenge_id=number, model_id=1, verifier=signer.address
+        ),
+        scoring=ReportedScoring(metric="accuracy", pass_mark=900_000, higher_passes=True, tolerance=100),
+        verdict="valid",
+        score=score,
+    )
+    return sign(report, signer)
+
+
+def _vote(evm: Evm, pool_address: str, number: int, verifiers: list[str], *, report_cid: str = "QmReport") -> None:
     """Everybody votes 0.95, and it is settled."""
     pool = ValidatorPool(evm.w3, Web3.to_checksum_address(pool_address))
     vote, salt = Vote(Verdict.VALID, 950_000), b"\1" * 32
@@ -313,7 +365,7 @@ def _vote(evm: Evm, pool_address: str, number: int, verifiers: list[str]) -> Non
         )
         evm.send(pool.commit_call(number, hashed), verifier)
     for verifier in verifiers:
-        evm.send(pool.reveal_call(number, vote.verdict, vote.score, salt, "QmReport"), verifier)
+        evm.send(pool.reveal_call(number, vote.verdict, vote.score, salt, report_cid), verifier)
     evm.send(pool.settle_call(number), verifiers[0])
 
 
