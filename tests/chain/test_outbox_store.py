@@ -216,7 +216,7 @@ def test_flushed_redis_loses_no_step_and_no_nonce(chain: Evm, broker_url: str, c
             _until(lambda: [one.state for one in boxes[0].live()] == [State.SENT])
             client.flushall()
             second = pool.submit(boxes[1].send, "second", gift())
-            _until(lambda: [one.key for one in boxes[2].live()] == ["first", "second"])
+            _until(lambda: [one.state for one in boxes[2].live()] == [State.SENT] * 2)
             client.flushall()
             chain.rpc("evm_mine")
             receipts = [first.result(20), second.result(20)]
