@@ -18,11 +18,13 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.findings import Findings, Options, show
 from benchmarks.host import describe
 
+_WIDTH_OF_A_FILE = 120
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what was asked for; 0 unless one could not be measured."""
     chosen = _parser().parse_args(arguments)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH_OF_A_FILE)
     if chosen.list:
         for name in BENCHMARKS:
             console.print(f"{name:10} {_about(name)[0]}", highlight=False, soft_wrap=True)
