@@ -118,13 +118,17 @@ class Content:
                 if self._from_cache(assembly, deadline):
                     return self.disk.store(cid, draft, assembly.skeleton), "redis"
                 with single_flight(self.cache, cid, deadline) as flight:
-                    if flight is None and self._from_cache(assembly, deadline):
+                    # Whoever flew before us may have landed between our last look at Redis and our turn.
+                    if self._arrived(cid) and self._from_cache(assembly, deadline):
                         return self.disk.store(cid, draft, assembly.skeleton), "redis"
                     steps.flight = flight
                     fill_from(self.ipfs.sources, assembly, deadline)
                     lease = self.disk.store(cid, draft, assembly.skeleton)
                     self._share(cid, lease)
                     return lease, "ipfs"
+
+    def _arrived(self, cid: CID) -> bool:
+        return self.cache is not None and self.cache.has(cid)
 
     def _from_cache(self, assembly: Assembly, deadline: Deadline) -> bool:
         """Take what Redis has; the rest, if any, is left to the sources after it."""

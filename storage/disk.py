@@ -195,6 +195,29 @@ class DiskStore:
                 "raise FITCHAIN_STORE_MAX_BYTES or give the disk more room"
             )
 
+    def prune(self, keep_bytes: int) -> list[StoredBlob]:
+        """Evict what was used least recently until at most ``keep_bytes`` are left; returns what was removed."""
+        blobs = sorted(self.blobs(), key=lambda blob: blob.used_at)
+        excess = sum(blob.size for blob in blobs) - keep_bytes
+        gone: list[StoredBlob] = []
+        for blob in blobs:
+            if excess <= 0:
+                break
+            if self.evict(blob.cid):
+                excess -= blob.size
+                gone.append(blob)
+        return gone
+
+    def verify(self, cid: CID) -> bool:
+        """Hash every byte of a blob now, whatever was verified before; a damaged one goes into quarantine."""
+        with self._guard:
+            self._verified.pop(str(cid), None)
+        lease = self.lease(cid)
+        if lease is None:
+            return False
+        lease.release()
+        return True
+
     def evict(self, cid: str) -> bool:
         """Remove a blob, unless it is in use; returns whether it is gone."""
         place = self._place(CID.parse(cid))

@@ -10,24 +10,28 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from storage.assembly import Assembly, Limits, Progress, Target
 from storage.blocks import BlockStore
 from storage.canonical import canonical_json, strict_json
-from storage.cid import CID
+from storage.cid import CID, RAW
 from storage.deadline import Deadline
-from storage.errors import ContentInvalid, SourceUnavailable, StorageError
+from storage.errors import ContentInvalid, ContentTooLarge, SourceUnavailable, StorageError
+from storage.folders import Entry, is_folder, read_folder
 from storage.gateways import Gateway
 from storage.importer import add_file, add_path
 from storage.rpc import RpcNode
 from storage.settings import StorageSettings
-from storage.sources import FolderSource, Source, fill_from
+from storage.sources import FolderSource, Source, fill_from, get_block
 from storage.targets import FileTarget, MemoryTarget
 
 _MAX_MEMORY_BYTES: Final = 536_870_912
 _MAX_OBJECT_BYTES: Final = 16_777_216
+_MAX_FILES: Final = 10_000
+_MAX_FOLDER_DEPTH: Final = 64
 _PING_SECONDS: Final = 10.0
 
 
@@ -132,6 +136,52 @@ class IPFS:
             target.sync()
             target.path.replace(into)
         return size
+
+    def ls(self, cid: str) -> list[Entry]:
+        """The entries of a folder, by name. Raises as ``get``; ContentInvalid if it is none."""
+        deadline = self._deadline()
+        return read_folder(CID.parse(cid), lambda part: get_block(self.sources, part, deadline))
+
+    def fetch_folder(
+        self,
+        cid: str,
+        into: Path,
+        *,
+        max_bytes: int | None = None,
+        max_files: int = _MAX_FILES,
+        deadline_seconds: float | None = None,
+    ) -> int:
+        """Write a folder with all that it holds to ``into``, which must not exist; it appears when it is
+        complete.
+
+        Returns the bytes of its files. Raises as ``get`` does; ``max_bytes`` counts all files together.
+        """
+        root = CID.parse(cid)
+        deadline = self._deadline(deadline_seconds)
+        limit = self.settings.max_blob_bytes if max_bytes is None else max_bytes
+        if into.exists():
+            raise StorageError(f"{into} is there already")
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=into.parent, prefix=".", ignore_cleanup_errors=True) as scratch:
+            total = files = 0
+            todo = [(root, Path(scratch) / "folder")]
+            while todo:
+                folder, place = todo.pop()
+                place.mkdir()
+                for entry in read_folder(folder, lambda part: get_block(self.sources, part, deadline)):
+                    files += 1
+                    if files > max_files or len(place.parts) > len(into.parts) + _MAX_FOLDER_DEPTH:
+                        raise ContentTooLarge(f"{cid} holds more than {max_files} entries, or folders too deep")
+                    if self._is_folder(entry.cid, deadline):
+                        todo.append((entry.cid, place / entry.name))
+                    else:
+                        with closing(FileTarget(place / entry.name)) as target:
+                            total += self.assemble(entry.cid, target, max_bytes=limit - total, deadline=deadline)
+            (Path(scratch) / "folder").rename(into)
+        return total
+
+    def _is_folder(self, cid: CID, deadline: Deadline) -> bool:
+        return cid.codec != RAW and is_folder(cid, get_block(self.sources, cid, deadline))
 
     def assemble(
         self,

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from storage.assembly import Assembly
+from storage.assembly import MAX_BLOCK_BYTES, Assembly
 from storage.blocks import BlockStore
 from storage.car import CarError, read_car
-from storage.cid import CID, RAW
+from storage.cid import CID, IDENTITY, RAW
 from storage.deadline import Deadline
 from storage.errors import ContentMismatch, ContentNotFound, SourceUnavailable, StorageError
 
@@ -28,6 +28,9 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """How messages call it."""
+
+    def block(self, cid: CID, deadline: Deadline) -> bytes:
+        """One block, not verified. Raises ContentNotFound, SourceUnavailable."""
 
     def fill(self, assembly: Assembly, deadline: Deadline) -> None:
         """Offer the missing blocks until the assembly is complete.
@@ -45,13 +48,18 @@ class FolderSource:
         self.name = f"the embedded store {store.folder}"
         self._store = store
 
+    def block(self, cid: CID, deadline: Deadline) -> bytes:
+        """The stored bytes."""
+        deadline.check(self.name)
+        block = self._store.read(cid)
+        if block is None:
+            raise ContentNotFound(f"{self.name} does not have {cid}; add the content there, or name another node")
+        return block
+
     def fill(self, assembly: Assembly, deadline: Deadline) -> None:
         """Read block by block."""
         while (cid := assembly.next_wanted()) is not None:
-            deadline.check(self.name)
-            block = self._store.read(cid)
-            if block is None:
-                raise ContentNotFound(f"{self.name} does not have {cid}; add the content there, or name another node")
+            block = self.block(cid, deadline)
             try:
                 assembly.offer(cid, block, source=self.name)
             except ContentMismatch:
@@ -133,6 +141,23 @@ def fill_from(sources: Sequence[Source], assembly: Assembly, deadline: Deadline)
         if assembly.blocks == before or deadline.remaining() <= 0:
             break
     raise _summary(assembly.cid, errors)
+
+
+def get_block(sources: Sequence[Source], cid: CID, deadline: Deadline) -> bytes:
+    """One verified block from the first source that gives it. Raises as ``fill_from``."""
+    if cid.hash_code == IDENTITY:
+        return cid.digest
+    errors: list[StorageError] = []
+    for source in sources:
+        try:
+            block = source.block(cid, deadline)
+        except (ContentNotFound, SourceUnavailable) as error:
+            errors.append(error)
+            continue
+        if len(block) <= MAX_BLOCK_BYTES and cid.matches(block):
+            return block
+        errors.append(ContentMismatch(f"{source.name} sent bytes that are not {cid}; they were thrown away"))
+    raise _summary(cid, errors)
 
 
 def _summary(cid: CID, errors: Sequence[StorageError]) -> StorageError:

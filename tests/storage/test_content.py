@@ -224,6 +224,59 @@ def test_many_processes_cause_one_download(
     assert tiers == (["ipfs", *["redis"] * 7] if hosts > 1 else [*["disk"] * 3, "ipfs"])
 
 
+def test_whoever_waited_looks_into_redis_before_downloading(
+    settings: StorageSettings, cache_url: str, tmp_path: Path
+) -> None:
+    """The blob arrives and the lock goes in the same instant: the next to hold the lock needs no download."""
+    IPFS(settings=settings).store_bytes(DATA)
+    tier_of(road(settings, cache_url=cache_url))
+    there = road(settings, cache_url=cache_url, store_dir=tmp_path / "there", ipfs_store=tmp_path / "nothing")
+    with redis.Redis.from_url(cache_url) as client:
+        count = client.getdel(f"fitchain:blob:{CID}")
+        assert isinstance(count, bytes)
+        client.set(f"fitchain:flight:{CID}", "of somebody else", px=20_000)
+        tiers: list[str] = []
+        thread = threading.Thread(target=lambda: tiers.append(tier_of(there)))
+        thread.start()
+        time.sleep(0.5)
+        assert tiers == []
+        with client.pipeline(transaction=True) as both:
+            both.set(f"fitchain:blob:{CID}", count).delete(f"fitchain:flight:{CID}").execute()
+        thread.join(10)
+    assert tiers == ["redis"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_fifty_processes_and_a_large_blob_cause_one_download(
+    settings: StorageSettings, cache_url: str, tmp_path: Path
+) -> None:
+    """Ten hosts of five processes each; none ever sees a part of the blob under its final name."""
+    data = random.Random(50).randbytes(200_000_000)
+    root, blocks = dag_of(data)
+    base = settings.model_copy(update={"cache_url": cache_url, "fetch_deadline_seconds": 600.0})
+    folders = [tmp_path / f"host{number}" for number in range(10)]
+    partial: list[Path] = []
+    with faulty_node(root, blocks, Fault.NONE) as node:
+        base = base.model_copy(update={"ipfs_api": node.url, "ipfs_timeout_seconds": 60.0})
+        workers = [
+            start(base.model_copy(update={"store_dir": folder}), tmp_path, cid=str(root))
+            for folder in folders
+            for _ in range(5)
+        ]
+        (tmp_path / "start").touch()
+        while any(worker.poll() is None for worker in workers):
+            found = tmp_path.glob("host*/blobs/*/*/data")
+            partial.extend(path for path in found if path.stat().st_size != len(data))
+            time.sleep(0.05)
+        answers = [json.loads(worker.communicate()[0]) for worker in workers]
+        asked = node.asked
+    assert partial == []
+    assert {answer["sha256"] for answer in answers} == {hashlib.sha256(data).hexdigest()}
+    assert asked == [f"dag/export {root}"]
+    assert sorted(answer["tier"] for answer in answers) == [*["disk"] * 40, "ipfs", *["redis"] * 9]
+
+
 def test_a_flight_whose_holder_is_killed_is_taken_over(
     settings: StorageSettings, cache_url: str, tmp_path: Path
 ) -> None:

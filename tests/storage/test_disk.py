@@ -122,6 +122,29 @@ def test_least_recently_used_goes_first(store: DiskStore) -> None:
     assert newest.path.exists()
 
 
+def test_pruning_keeps_what_was_used_last(store: DiskStore) -> None:
+    blobs = [put(store, random.Random(number).randbytes(20_000)) for number in range(4)]
+    for age, (_, lease) in enumerate(blobs):
+        os.utime(lease.path.with_name("dag"), (1000 + age, 1000 + age))
+    for _, lease in blobs[1:]:
+        lease.release()
+    gone = store.prune(50_000)
+    assert [blob.cid for blob in gone] == [str(cid) for cid, _ in blobs[1:3]], "the first is in use"
+    assert store.prune(50_000) == []
+
+
+def test_verification_on_demand_looks_at_every_byte(store: DiskStore) -> None:
+    cid, lease = put(store, bytes(5000))
+    lease.release()
+    assert store.verify(cid)
+    before = lease.path.stat()
+    lease.path.chmod(0o644)
+    lease.path.write_bytes(b"\1" + bytes(4999))
+    os.utime(lease.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not store.verify(cid)
+    assert store.blobs() == []
+
+
 def test_what_is_in_use_stays(store: DiskStore, tmp_path: Path) -> None:
     cid, lease = put(store, bytes(60_000))
     other = DiskStore(tmp_path, max_bytes=100_000)
