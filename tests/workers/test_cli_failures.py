@@ -79,7 +79,7 @@ def test_a_settings_error_names_the_variable_but_shows_no_value() -> None:
         token: SecretStr = SecretStr("")
 
     with pytest.raises(ValidationError) as caught:
-        ExampleSettings(port="geheim", token=["geheim"])  # type: ignore[arg-type]
+        ExampleSettings(port="geheim", token=["geheim"])
     failure = failure_of(caught.value)
     assert failure.code == ExitCode.CONFIGURATION
     assert "FITCHAIN_PORT" in failure.sentence

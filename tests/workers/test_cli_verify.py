@@ -79,14 +79,14 @@ def test_broken_json(command: Command, seed_example: Path) -> None:
 
 def test_a_schema_that_lacks_a_field_is_told_which(command: Command, seed_example: Path) -> None:
     model = changed(command, seed_example / "model_schema.json", location={"provider": "ipfs"})
-    code, out, err = verify(command, model, seed_example / "data_schema.json")
+    code, out, _ = verify(command, model, seed_example / "data_schema.json")
     assert code == ExitCode.BAD_INPUT
     assert "location.endpoint" in out
 
 
 def test_another_input_signature(command: Command, seed_example: Path) -> None:
     data = changed(command, seed_example / "data_schema.json", input_signature="other")
-    code, out, err = verify(command, seed_example / "model_schema.json", data)
+    code, out, _ = verify(command, seed_example / "model_schema.json", data)
     assert code == ExitCode.BAD_INPUT
     assert "input_signature" in out
     assert "'other'" in out

@@ -18,7 +18,7 @@ ACCOUNT = "0x" + "Ab" * 20
 @pytest.fixture
 def app(broker_url: str) -> Iterator[Celery]:
     made = Celery("queues", set_as_current=False)
-    made.conf.update(wire_options(TasksSettings(broker_url=broker_url)))  # type: ignore[arg-type]
+    made.conf.update(wire_options(TasksSettings(broker_url=broker_url)))
     yield made
     made.close()
 

@@ -14,9 +14,7 @@ from workers.errors import BrokerUnavailable
 
 PATIENCE_SECONDS = 3.0
 _CACHE_POLICIES = ("allkeys-lfu", "allkeys-lru")
-_START = (
-    "Start it (`make setup` installs it, `python -m compose start FOLDER` runs a local stack), or correct {}."
-)
+_START = "Start it (`make setup` installs it, `python -m compose start FOLDER` runs a local stack), or correct {}."
 
 
 def require_broker(settings: TasksSettings) -> None:
@@ -71,9 +69,7 @@ def _check_broker(url: str) -> tuple[str | None, list[Check]]:
             info = _info(client)
             policy, persisted = _config(client, "maxmemory-policy"), _config(client, "appendonly")
     except (redis.RedisError, OSError, ValueError) as error:
-        return None, [
-            failed("broker", f"{shown(url)} does not answer: {error}", _START.format("FITCHAIN_BROKER_URL"))
-        ]
+        return None, [failed("broker", f"{shown(url)} does not answer: {error}", _START.format("FITCHAIN_BROKER_URL"))]
     checks = [ok("broker", f"{shown(url)}, Redis {info['redis_version']}")]
     if policy not in {"noeviction", None}:
         checks.append(
@@ -115,9 +111,7 @@ def _check_cache(url: str, broker: str | None) -> list[Check]:
         with client_of(url) as client:
             info, policy = _info(client), _config(client, "maxmemory-policy")
     except (redis.RedisError, OSError, ValueError) as error:
-        return [
-            failed("cache", f"{shown(url)} does not answer: {error}", _START.format("FITCHAIN_CACHE_URL"))
-        ]
+        return [failed("cache", f"{shown(url)} does not answer: {error}", _START.format("FITCHAIN_CACHE_URL"))]
     checks = [ok("cache", f"{shown(url)}, Redis {info['redis_version']}, {policy or 'policy unknown'}")]
     if broker is not None and info.get("run_id") == broker:
         checks.append(

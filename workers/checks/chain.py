@@ -51,13 +51,9 @@ def check_contracts(w3: Web3, settings: ChainSettings) -> tuple[ValidatorPool | 
         registry = Registry(w3, settings.registry or pool.registry_address)
         pools, terms = registry.pools(), pool.terms()
     except ChainError as error:
-        return None, [
-            failed("contracts", str(error), "Check FITCHAIN_POOL, FITCHAIN_REGISTRY and FITCHAIN_RPC_URL.")
-        ]
+        return None, [failed("contracts", str(error), "Check FITCHAIN_POOL, FITCHAIN_REGISTRY and FITCHAIN_RPC_URL.")]
     stake = terms.stake_per_slot_wei / _WEI_PER_ETHER
-    checks = [
-        ok("contracts", f"pool {pool.address}, registry {registry.address}, {stake:g} ETH of stake a slot")
-    ]
+    checks = [ok("contracts", f"pool {pool.address}, registry {registry.address}, {stake:g} ETH of stake a slot")]
     if registry.address != pool.registry_address:
         checks.append(
             failed(
@@ -77,9 +73,7 @@ def check_contracts(w3: Web3, settings: ChainSettings) -> tuple[ValidatorPool | 
     return pool, checks
 
 
-def check_keys(
-    settings: ChainSettings, w3: Web3 | None, pool: ValidatorPool | None, *, needed: bool
-) -> list[Check]:
+def check_keys(settings: ChainSettings, w3: Web3 | None, pool: ValidatorPool | None, *, needed: bool) -> list[Check]:
     """Whether keys can be loaded and are kept well; whether their accounts have funds and stake."""
     if not settings.has_keys:
         if needed:
@@ -115,9 +109,7 @@ def check_accounts(workers: WorkersSettings, *, needed: bool) -> list[Check]:
     """The accounts that a dispatcher serves."""
     wrong = [account for account in workers.accounts if not Web3.is_address(account)]
     if wrong:
-        return [
-            failed("accounts", f"FITCHAIN_ACCOUNTS holds {wrong[0]!r}, which is no address", "Correct it.")
-        ]
+        return [failed("accounts", f"FITCHAIN_ACCOUNTS holds {wrong[0]!r}, which is no address", "Correct it.")]
     if not workers.accounts:
         detail, advice = (
             "FITCHAIN_ACCOUNTS is empty",
@@ -166,9 +158,7 @@ def _check_files(settings: ChainSettings) -> list[Check]:
         if path is None or not path.exists() or _CONTAINER_SECRETS in path.absolute().parents:
             continue
         mode = path.stat().st_mode
-        if mode & _OTHERS & ~(stat.S_IXGRP | stat.S_IXOTH) and not (
-            path.is_dir() and not mode & stat.S_IROTH
-        ):
+        if mode & _OTHERS & ~(stat.S_IXGRP | stat.S_IXOTH) and not (path.is_dir() and not mode & stat.S_IROTH):
             checks.append(
                 warning(
                     "key files",
@@ -193,13 +183,9 @@ def _check_account(w3: Web3, pool: ValidatorPool | None, signer: Signer) -> list
     if account is None:
         return checks or [ok(name, f"{balance / _WEI_PER_ETHER:g} ETH")]
     if account.stake_wei == 0:
-        checks.append(
-            warning(name, "has no stake, so it is never drawn", "fitchain-verifier stake deposit AMOUNT")
-        )
+        checks.append(warning(name, "has no stake, so it is never drawn", "fitchain-verifier stake deposit AMOUNT"))
     elif account.slots == 0 and account.active == 0:
-        checks.append(
-            warning(name, "has less stake than one slot needs, so it is never drawn", "Deposit more stake.")
-        )
+        checks.append(warning(name, "has less stake than one slot needs, so it is never drawn", "Deposit more stake."))
     if checks:
         return checks
     return [

@@ -136,13 +136,9 @@ def versions() -> dict[str, str]:
 def _check_store(settings: StorageSettings) -> Check:
     folder = settings.store_dir
     if not _writable(folder):
-        return failed(
-            "store", f"{folder} cannot be written", "Point FITCHAIN_STORE_DIR to a folder that can."
-        )
+        return failed("store", f"{folder} cannot be written", "Point FITCHAIN_STORE_DIR to a folder that can.")
     free = shutil.disk_usage(_existing(folder)).free
-    detail = (
-        f"{folder}, {free / _GIB:.1f} GiB free; at most {settings.store_max_bytes / _GIB:.1f} GiB are used"
-    )
+    detail = f"{folder}, {free / _GIB:.1f} GiB free; at most {settings.store_max_bytes / _GIB:.1f} GiB are used"
     if free < LEAST_FREE_BYTES:
         return failed("store", detail, "Make room, or point FITCHAIN_STORE_DIR to another disk.")
     if free < settings.store_max_bytes:
