@@ -83,6 +83,20 @@ def test_input_behind_a_link(sandbox: Sandbox, tmp_path: Path) -> None:
     assert ask(sandbox, "read", readable=[tmp_path / "link"], path=str(tmp_path / "link")) == "weights"
 
 
+def test_a_run_learns_nothing_of_the_inputs_of_another(sandbox: Sandbox, tmp_path: Path) -> None:
+    first, second = tmp_path / "first" / "model", tmp_path / "second" / "model"
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    assert ask(sandbox, "read", readable=[first], path=str(first)) == "first"
+    assert ask(sandbox, "read", readable=[second], path=str(second)) == "second"
+    for path in (first, first.parent):
+        assert "stopped" in ask(sandbox, "read", readable=[second], path=str(path))
+    if sandbox.level is Level.FULL:
+        assert ask(sandbox, "exists", readable=[second], path=str(first.parent)) is False
+        assert ask(sandbox, "exists", readable=[second], path=str(second.parent)) is True
+
+
 def test_scratch_is_empty_every_time(sandbox: Sandbox) -> None:
     assert ask(sandbox, "write", path="file", text="secret of one customer") == "secret of one customer"
     found = ask(sandbox, "look")

@@ -106,6 +106,10 @@ def read(path: str) -> str:
     return Path(path).read_text()
 
 
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
 def write(path: str, text: str = "x") -> str:
     Path(path).write_text(text)
     return Path(path).read_text()
