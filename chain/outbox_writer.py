@@ -107,14 +107,10 @@ class Writer:
             if answer in (Answer.ACCEPTED, Answer.KNOWN):
                 return entry.moved(State.SENT)
             if answer is Answer.UNANSWERED:
-                raise EndpointUnavailable(
-                    f"It is not known yet whether {order.call.describe} was accepted: {said}."
-                )
+                raise EndpointUnavailable(f"It is not known yet whether {order.call.describe} was accepted: {said}.")
             self.store.discard(self.account, lease, order.key)
             if answer is Answer.NO_FUNDS:
-                raise InsufficientFunds(
-                    f"{self.sender} cannot pay for {order.call.describe}: {said}. Send it funds."
-                )
+                raise InsufficientFunds(f"{self.sender} cannot pay for {order.call.describe}: {said}. Send it funds.")
             if answer is Answer.FEE_TOO_LOW:
                 fees = self._better_fees(fees, said)
             elif answer in (Answer.NONCE_TOO_LOW, Answer.NONCE_TAKEN):
@@ -123,9 +119,7 @@ class Writer:
                 floor = entry.nonce + 1
             else:
                 break
-        raise EndpointUnavailable(
-            f"The endpoint does not take {order.call.describe} of {self.sender}: {said}."
-        )
+        raise EndpointUnavailable(f"The endpoint does not take {order.call.describe} of {self.sender}: {said}.")
 
     def reconcile(self, lease: Lease) -> None:
         """Find out what became of entries that were saved and perhaps never handed in.
@@ -143,14 +137,10 @@ class Writer:
             elif self._is_pointless(entry):
                 self.store.discard(self.account, lease, entry.key)
             else:
-                logger.info(
-                    "outbox resends: key=%s nonce=%d tx=%s", entry.key, entry.nonce, entry.newest.transaction
-                )
+                logger.info("outbox resends: key=%s nonce=%d tx=%s", entry.key, entry.nonce, entry.newest.transaction)
                 answer, said = self._hand_in(lease, entry)
                 if answer is Answer.UNANSWERED:
-                    raise EndpointUnavailable(
-                        f"It is not known yet whether {entry.describe} was accepted: {said}."
-                    )
+                    raise EndpointUnavailable(f"It is not known yet whether {entry.describe} was accepted: {said}.")
                 if answer not in (Answer.ACCEPTED, Answer.KNOWN):
                     logger.warning("outbox drops: key=%s nonce=%d said=%s", entry.key, entry.nonce, said)
                     self.store.discard(self.account, lease, entry.key)
@@ -173,9 +163,8 @@ class Writer:
             first = entry.nonce == count
             if first and self._age(entry) > _UNSETTLED_SECONDS:
                 dropped = dropped or not self.node.knows(entry.newest.transaction)
-            if (
-                dropped
-            ):  # the first in line is gone, so its followers may be: the same bytes again harm nobody
+            if dropped:
+                # The first in line is gone, so its followers may be: the same bytes again harm nobody.
                 self._hand_in(lease, entry)
             if self._age(entry) >= self.policy.replace_seconds:
                 market = market or self.node.market(self.node.head())
@@ -192,9 +181,7 @@ class Writer:
 
         An endpoint that lags looks the same: then the bytes are handed in for nothing.
         """
-        gone = [
-            entry for entry in self.store.done_from(self.account, count) if self._mined_attempt(entry) is None
-        ]
+        gone = [entry for entry in self.store.done_from(self.account, count) if self._mined_attempt(entry) is None]
         for entry in gone:
             logger.warning("outbox revives: key=%s nonce=%d tx=%s", entry.key, entry.nonce, entry.mined)
             self.store.save(self.account, lease, entry.renewed(self.clock()))
@@ -235,9 +222,7 @@ class Writer:
         ourselves.
         """
         if not lease.held:
-            raise LockLost(
-                f"The lock on the outbox {self.account} ran out before {entry.describe} was handed in."
-            )
+            raise LockLost(f"The lock on the outbox {self.account} ran out before {entry.describe} was handed in.")
         answer, said = self.node.broadcast(bytes.fromhex(entry.newest.raw[2:]))
         if answer in (Answer.ACCEPTED, Answer.KNOWN):
             self._note_accepted(lease, entry)
@@ -288,8 +273,7 @@ class Writer:
         better = raised_fees(fees, self.node.market(self.node.head()), self.policy.max_fee_wei)
         if better is None:
             raise FeeCapReached(
-                f"The node wants a higher fee ({said}), but FITCHAIN_MAX_FEE_GWEI is reached: nothing was "
-                f"sent."
+                f"The node wants a higher fee ({said}), but FITCHAIN_MAX_FEE_GWEI is reached: nothing was sent."
             )
         return better
 

@@ -18,7 +18,7 @@ from chain.node import Node
 from chain.outbox import Outbox, OutboxPolicy, OutboxStore
 from chain.outbox_entries import Attempt, OutboxEntry, State
 from chain.outbox_store import MemoryOutboxStore, RedisOutboxStore
-from tests.chain.outbox_process import FRIEND, gift
+from tests.chain.outbox.worker import FRIEND, gift
 from tests.evm import Evm, anvil, development_signer
 
 ACCOUNT = "31337:00aa:0xabc"

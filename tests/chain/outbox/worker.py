@@ -1,6 +1,6 @@
 """A submit worker in small: a process that sends gifts for one account through an outbox over Redis.
 
-python -m tests.chain.outbox_process '{"rpc": …, "redis": …, "account": 5, "keys": ["a", …], "die": null}'
+python -m tests.chain.outbox.worker '{"rpc": …, "redis": …, "account": 5, "keys": ["a", …], "die": null}'
 
 `die` names the moment at which it kills itself: "before-save", "before-send", "after-send", "before-note"
 or null. The receipts are printed as JSON lines.

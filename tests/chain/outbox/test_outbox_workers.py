@@ -13,10 +13,10 @@ import pytest
 from chain.connection import web3_for
 from chain.outbox import Outbox, OutboxPolicy, RedisOutboxStore
 from chain.outbox_entries import State
-from tests.chain.outbox_process import FRIEND, gift
+from tests.chain.outbox.worker import FRIEND, gift
 from tests.evm import Evm, anvil, development_signer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def fresh(chain: Evm) -> Iterator[Evm]:
 def start(chain: Evm, redis_url: str, keys: list[str], *, die: str | None = None) -> subprocess.Popen[str]:
     order = {"rpc": chain.url, "redis": redis_url, "account": 5, "keys": keys, "die": die}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.chain.outbox_process", json.dumps(order)],
+        [sys.executable, "-m", "tests.chain.outbox.worker", json.dumps(order)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
