@@ -47,9 +47,7 @@ class Signer(Protocol):
     def sign_transaction(self, transaction: Mapping[str, Any]) -> bytes:
         """Raw signed bytes of a complete transaction (chainId, nonce, gas, fees, to, data, value)."""
 
-    def sign_typed_data(
-        self, domain: Mapping[str, Any], types: Mapping[str, Any], message: Mapping[str, Any]
-    ) -> bytes:
+    def sign_typed_data(self, domain: Mapping[str, Any], types: Mapping[str, Any], message: Mapping[str, Any]) -> bytes:
         """EIP-712 signature: 65 bytes r ‖ s ‖ v with v 27 or 28."""
 
 
@@ -68,9 +66,7 @@ class LocalSigner:
             return cls(Account.from_key(private_key))
         except (ValueError, TypeError):
             # The original message quotes what was given, so it must not be shown.
-            raise KeystoreError(
-                "A private key is not 32 bytes in hexadecimal. Correct FITCHAIN_PRIVATE_KEY."
-            ) from None
+            raise KeystoreError("A private key is not 32 bytes in hexadecimal. Correct FITCHAIN_PRIVATE_KEY.") from None
 
     @property
     def address(self) -> str:
@@ -84,13 +80,9 @@ class LocalSigner:
 
     def sign_transaction(self, transaction: Mapping[str, Any]) -> bytes:
         """Raw signed bytes of a complete transaction."""
-        return bytes(
-            self.__account.sign_transaction(cast("TransactionDictType", dict(transaction))).raw_transaction
-        )
+        return bytes(self.__account.sign_transaction(cast("TransactionDictType", dict(transaction))).raw_transaction)
 
-    def sign_typed_data(
-        self, domain: Mapping[str, Any], types: Mapping[str, Any], message: Mapping[str, Any]
-    ) -> bytes:
+    def sign_typed_data(self, domain: Mapping[str, Any], types: Mapping[str, Any], message: Mapping[str, Any]) -> bytes:
         """EIP-712 signature: 65 bytes r ‖ s ‖ v."""
         return bytes(self.__account.sign_typed_data(dict(domain), dict(types), dict(message)).signature)
 
@@ -98,9 +90,7 @@ class LocalSigner:
         return f"LocalSigner({self.address})"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "A signer holds a private key and stays in its process: it cannot be pickled or copied."
-        )
+        raise TypeError("A signer holds a private key and stays in its process: it cannot be pickled or copied.")
 
 
 def load_signers(settings: ChainSettings) -> dict[str, Signer]:
@@ -177,9 +167,7 @@ def create_keystore(path: Path, password: str, *, private_key: bytes | None = No
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise KeystoreError(
-            f"{path} exists already; a keyfile is never overwritten. Choose another name."
-        ) from None
+        raise KeystoreError(f"{path} exists already; a keyfile is never overwritten. Choose another name.") from None
     except OSError as error:
         raise KeystoreError(f"Cannot write keyfile {path}: {error.strerror}.") from None
     with os.fdopen(descriptor, "w") as file:
@@ -198,14 +186,10 @@ def _keyfiles(place: Path) -> list[Path]:
             if entry.is_file() and not entry.name.startswith(".") and entry.suffix != _PASSWORD_SUFFIX
         )
         if not found:
-            raise KeystoreError(
-                f"The folder {place} (FITCHAIN_KEYSTORE) holds no keyfile. Create or copy one there."
-            )
+            raise KeystoreError(f"The folder {place} (FITCHAIN_KEYSTORE) holds no keyfile. Create or copy one there.")
         return found
     if not place.exists():
-        raise KeystoreError(
-            f"There is no keyfile at {place} (FITCHAIN_KEYSTORE). Create one, or correct the setting."
-        )
+        raise KeystoreError(f"There is no keyfile at {place} (FITCHAIN_KEYSTORE). Create one, or correct the setting.")
     return [place]
 
 
@@ -220,8 +204,7 @@ def _read_keyfile(keyfile: Path) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict) or not any(name.lower() == "crypto" for name in content):
         raise KeystoreError(
-            f"{keyfile} is no keyfile (JSON of keystore version 3). Move it out of FITCHAIN_KEYSTORE, or "
-            f"restore it."
+            f"{keyfile} is no keyfile (JSON of keystore version 3). Move it out of FITCHAIN_KEYSTORE, or restore it."
         )
     return content
 
@@ -232,8 +215,7 @@ def _password_for(keyfile: Path, common: Path | None) -> str:
     place = beside if beside.exists() else common
     if place is None:
         raise KeystoreError(
-            f"There is no password for keyfile {keyfile}. Set FITCHAIN_KEYSTORE_PASSWORD_FILE, or write it "
-            f"to {beside}."
+            f"There is no password for keyfile {keyfile}. Set FITCHAIN_KEYSTORE_PASSWORD_FILE, or write it to {beside}."
         )
     try:
         mode = place.stat().st_mode
@@ -242,7 +224,5 @@ def _password_for(keyfile: Path, common: Path | None) -> str:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise KeystoreError(f"Cannot read password file {place} of keyfile {keyfile}: {why}.") from None
     if mode & stat.S_IROTH and _CONTAINER_SECRETS not in place.absolute().parents:
-        logger.warning(
-            "Password file is readable by every user: path=%s mode=%o; chmod 600 it.", place, mode & 0o777
-        )
+        logger.warning("Password file is readable by every user: path=%s mode=%o; chmod 600 it.", place, mode & 0o777)
     return password

@@ -24,9 +24,7 @@ _TOKEN_LENGTH = 16
 """Path segments at least this long are taken for access tokens."""
 
 _LONGEST_PROBE_SECONDS = 5.0
-_FAILURES: tuple[
-    tuple[type[Exception], str], ...
-] = (  # the first that fits; subclasses stand before their bases
+_FAILURES: tuple[tuple[type[Exception], str], ...] = (  # the first that fits; subclasses stand before their bases
     (requests.Timeout, "does not answer in time"),
     (requests.exceptions.SSLError, "has no TLS certificate that we trust"),
     (requests.exceptions.JSONDecodeError, "does not answer like an Ethereum node"),

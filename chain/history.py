@@ -65,9 +65,7 @@ def _logs(pool: ValidatorPool, topics: list[Any], first: int, last: int) -> Iter
     while first <= last:
         end = min(last, first + span - 1)
         try:
-            logs = pool.w3.eth.get_logs(
-                {"address": pool.address, "topics": topics, "fromBlock": first, "toBlock": end}
-            )
+            logs = pool.w3.eth.get_logs({"address": pool.address, "topics": topics, "fromBlock": first, "toBlock": end})
         except (Web3Exception, RequestException, OSError, ValueError) as error:
             if span <= SMALLEST_RANGE_BLOCKS:
                 raise EndpointUnavailable(f"logs of blocks {first} to {end} cannot be read: {error}") from error

@@ -99,8 +99,7 @@ class Journal:
                 (key,),
             ).fetchall()
         return [
-            VoteRecord(Vote(Verdict(row[0]), int(row[1])), bytes(row[2]), bytes(row[3]), float(row[4]))
-            for row in rows
+            VoteRecord(Vote(Verdict(row[0]), int(row[1])), bytes(row[2]), bytes(row[3]), float(row[4])) for row in rows
         ]
 
     def forget(self, key: str) -> None:

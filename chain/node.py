@@ -200,9 +200,7 @@ class Node:
         except (Web3Exception, requests.RequestException, OSError, ValueError) as error:
             message, code = _said(error) if isinstance(error, Web3RPCError) else ("", None)
             if message and classify(message, code) is Answer.NO_FUNDS:
-                raise InsufficientFunds(
-                    f"The account cannot pay for this: {message}. Send it funds."
-                ) from None
+                raise InsufficientFunds(f"The account cannot pay for this: {message}. Send it funds.") from None
             why = f"answers: {message}" if message else describe_failure(error)
             # The original would show the whole URL, credentials included.
             raise EndpointUnavailable(f"Asked for {what}, {endpoint_of(self._w3)} {why}.") from None

@@ -171,8 +171,7 @@ class Outbox:
         now = max(self._clock(), head.timestamp)
         if deadline is not None and now > deadline:
             raise StepExpired(
-                f"{call.describe} came too late: its deadline passed {now - deadline:.0f} s ago. Nothing "
-                f"was sent."
+                f"{call.describe} came too late: its deadline passed {now - deadline:.0f} s ago. Nothing was sent."
             )
 
     def _wait(self, entry: OutboxEntry) -> Receipt | None:
@@ -264,8 +263,7 @@ class Outbox:
         if not succeeded:
             reason, words = self._why_reverted(entry, receipt)
             raise CallReverted(
-                f"{entry.describe} was refused in block {receipt['blockNumber']} (transaction "
-                f"{transaction}): {words}.",
+                f"{entry.describe} was refused in block {receipt['blockNumber']} (transaction {transaction}): {words}.",
                 reason=reason,
                 transaction=transaction,
             )

@@ -222,9 +222,7 @@ class RedisOutboxStore:
             try:
                 self._release(keys=[name], args=[lease.token])
             except RedisError as error:
-                logger.warning(
-                    "outbox lock not released, it will expire: account=%s error=%s", account, error
-                )
+                logger.warning("outbox lock not released, it will expire: account=%s error=%s", account, error)
 
     def find(self, account: str, key: str) -> OutboxEntry | None:
         """The entry of a step, live or done."""

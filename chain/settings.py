@@ -25,9 +25,7 @@ def _address(value: str) -> str:
         return ""
     mixed = value[2:] not in (value[2:].lower(), value[2:].upper())
     if not is_hex_address(value) or (mixed and not is_checksum_address(value)):
-        raise ValueError(
-            "is no address: write 0x and 40 hexadecimal digits, in mixed case with a correct checksum"
-        )
+        raise ValueError("is no address: write 0x and 40 hexadecimal digits, in mixed case with a correct checksum")
     return to_checksum_address(value)
 
 
@@ -105,9 +103,7 @@ class ChainSettings(BaseSettings):
         le=256,
         description="Blocks, its own included, that must hold a transaction before it counts.",
     )
-    rpc_timeout_seconds: float = Field(
-        default=20.0, gt=0, description="Longest wait for one answer of an endpoint."
-    )
+    rpc_timeout_seconds: float = Field(default=20.0, gt=0, description="Longest wait for one answer of an endpoint.")
 
     @field_validator("rpc_url")
     @classmethod

@@ -90,15 +90,11 @@ def recover_typed_data(
         return str(Account.recover_message(signable, signature=raw))
     except Exception as error:
         # The libraries below raise several unrelated types for points that are none.
-        raise SignatureInvalid(
-            "The signature is not a point on the curve: it was damaged or made up."
-        ) from error
+        raise SignatureInvalid("The signature is not a point on the curve: it was damaged or made up.") from error
 
 
 def _message(challenge_id: int, verdict: int, score: int, report_sha256: bytes | str) -> dict[str, Any]:
-    digest = (
-        report_sha256 if isinstance(report_sha256, bytes) else bytes.fromhex(report_sha256.removeprefix("0x"))
-    )
+    digest = report_sha256 if isinstance(report_sha256, bytes) else bytes.fromhex(report_sha256.removeprefix("0x"))
     if len(digest) != _DIGEST_BYTES:
         raise ValueError(f"report_sha256 has {len(digest)} bytes instead of {_DIGEST_BYTES}")
     return {"challenge": challenge_id, "verdict": int(verdict), "score": score, "report": digest}

@@ -43,16 +43,12 @@ class Vote:
         if self.verdict == Verdict.NONE:
             raise ValueError("a vote needs a verdict: VALID, INVALID or UNAVAILABLE")
         if self.verdict != Verdict.VALID and self.score != 0:
-            raise ValueError(
-                f"only a VALID vote carries a score, not {self.verdict.name} (score {self.score})"
-            )
+            raise ValueError(f"only a VALID vote carries a score, not {self.verdict.name} (score {self.score})")
         if abs(self.score) > MAX_SCORE:
             raise ValueError(f"score {self.score} is beyond the {MAX_SCORE:.0e} that the pool accepts")
 
 
-def commitment(
-    *, chain_id: int, pool: str, challenge_id: int, verifier: str, vote: Vote, salt: bytes
-) -> bytes:
+def commitment(*, chain_id: int, pool: str, challenge_id: int, verifier: str, vote: Vote, salt: bytes) -> bytes:
     """The 32 bytes that bind a vote to one verifier, challenge, pool and chain.
 
     Raises ValueError on bad operands.

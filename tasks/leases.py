@@ -1,9 +1,9 @@
 """Leases: who works on a step right now, as expiring keys in Redis.
 
 A step in flight holds `lease:{step key}` with a random token (`SET NX PX`). The dispatcher takes it when it enqueues
-the step; the task claims it when it starts, extends it while it works and releases it by compare-and-delete. A worker that
-dies lets the lease run out and the dispatcher enqueues the step again. A message whose lease belongs to a newer token
-is superseded and does nothing. Losing a lease costs duplicate work, never a wrong vote: each step asks the chain
+the step; the task claims it when it starts, extends it while it works and releases it by compare-and-delete. A worker
+that dies lets the lease run out and the dispatcher enqueues the step again. A message whose lease belongs to a newer
+token is superseded and does nothing. Losing a lease costs duplicate work, never a wrong vote: each step asks the chain
 whether it is still owed before it acts.
 
 The counters of attempts that bound crash loops live here too. What is owed is decided elsewhere (`chain.owed`).

@@ -67,9 +67,7 @@ def test_folder_of_keyfiles_with_common_and_own_password(tmp_path: Path) -> None
     keyfile(folder / "b.json", OTHER_KEY, "another one ")
     password_file(folder / "b.json.password", "another one ")  # the blank belongs to the password
     (folder / ".hidden").write_text("not a keyfile")
-    signers = load_signers(
-        settings(keystore=folder, keystore_password_file=password_file(tmp_path / "password"))
-    )
+    signers = load_signers(settings(keystore=folder, keystore_password_file=password_file(tmp_path / "password")))
     assert set(signers) == {ADDRESS, str(Account.from_key(OTHER_KEY).address)}
     assert signer_for(signers, ADDRESS.lower()).address == ADDRESS
     with pytest.raises(UnknownAccount, match=ADDRESS):
@@ -88,9 +86,7 @@ def test_development_keys_come_from_a_list() -> None:
 def test_wrong_password_names_the_file_and_the_way_out(tmp_path: Path) -> None:
     place = keyfile(tmp_path / "a.json")
     with pytest.raises(KeystoreError) as caught:
-        load_signers(
-            settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", "wrong battery"))
-        )
+        load_signers(settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", "wrong battery")))
     assert str(place) in str(caught.value)
     assert "FITCHAIN_KEYSTORE_PASSWORD_FILE" in str(caught.value)
     assert "wrong battery" not in "".join(traceback.format_exception(caught.value))
@@ -142,9 +138,7 @@ def test_readable_password_file_is_warned_about(
 ) -> None:
     place = keyfile(tmp_path / "a.json")
     with caplog.at_level(logging.WARNING):
-        load_signers(
-            settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", mode=mode))
-        )
+        load_signers(settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", mode=mode)))
     assert len(caplog.records) == warnings
     assert PASSWORD not in caplog.text
 

@@ -85,9 +85,7 @@ def test_unusable_places_are_named(tmp_path: Path) -> None:
 
 
 @given(score=st.integers(-MAX_SCORE, MAX_SCORE), salt=st.binary(min_size=32, max_size=32), report=st.binary())
-def test_any_vote_survives(
-    tmp_path_factory: pytest.TempPathFactory, score: int, salt: bytes, report: bytes
-) -> None:
+def test_any_vote_survives(tmp_path_factory: pytest.TempPathFactory, score: int, salt: bytes, report: bytes) -> None:
     journal = Journal(tmp_path_factory.mktemp("journal") / "j")
     journal.record_vote("k", Vote(Verdict.VALID, score), salt, report)
     record = journal.vote("k")
@@ -124,9 +122,7 @@ def test_processes_share_it_and_a_kill_after_recording_loses_nothing(tmp_path: P
     for writer in writers:
         out, _ = writer.communicate(timeout=60)
         assert (writer.returncode, out) == (-signal.SIGKILL, b"recorded\n")
-    assert sorted(Journal(place).keys()) == sorted(
-        f"{name}-{number}" for name in "abc" for number in range(25)
-    )
+    assert sorted(Journal(place).keys()) == sorted(f"{name}-{number}" for name in "abc" for number in range(25))
 
 
 def test_a_journal_whose_file_was_removed_keeps_new_votes(tmp_path: Path) -> None:

@@ -71,8 +71,7 @@ def test_signature_is_what_wallets_make_of_the_same_message() -> None:
     }
     key = bytes(range(1, 33))
     assert (
-        sign_report(SIGNER, **REPORT)
-        == "0x" + bytes(Account.sign_typed_data(key, full_message=full).signature).hex()
+        sign_report(SIGNER, **REPORT) == "0x" + bytes(Account.sign_typed_data(key, full_message=full).signature).hex()
     )
 
 

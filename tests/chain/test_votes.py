@@ -86,9 +86,7 @@ def test_verdicts_without_score_are_found_from_any_guess(guess: Vote, truth: Vot
 def test_score_is_found_after_an_abstention_was_guessed() -> None:
     truth = Vote(Verdict.VALID, -12)
     assert recovered(committed(truth), Vote(Verdict.UNAVAILABLE, 0), 12) == truth
-    assert recovered(committed(Vote(Verdict.VALID, 0)), Vote(Verdict.UNAVAILABLE, 0), 0) == Vote(
-        Verdict.VALID, 0
-    )
+    assert recovered(committed(Vote(Verdict.VALID, 0)), Vote(Verdict.UNAVAILABLE, 0), 0) == Vote(Verdict.VALID, 0)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +119,7 @@ def test_salt_comes_back_and_binds_account_chain_pool_and_challenge() -> None:
     assert salt not in different
 
 
-@pytest.mark.parametrize(
-    "change", [{"salt": b"short"}, {"pool": "0x12"}, {"chain_id": -1}, {"challenge_id": 2**256}]
-)
+@pytest.mark.parametrize("change", [{"salt": b"short"}, {"pool": "0x12"}, {"chain_id": -1}, {"challenge_id": 2**256}])
 def test_bad_operands_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"bytes|address|256 bits"):
         committed(Vote(Verdict.VALID, 1), **change)
