@@ -158,6 +158,25 @@ def test_parquet_gives_the_same_as_csv(tmp_path: Path, model: Path) -> None:
     assert any("is parquet" in sentence for sentence in result.inferred)
 
 
+def test_parquet_columns_in_another_order_than_the_model_takes_them(tmp_path: Path, model: Path) -> None:
+    """Arrow gives columns in the order of the file, whatever the order in which they are asked for."""
+    frame = pd.DataFrame(X, columns=["a", "b.x", "c", "d"]).assign(noise="text", label=Y)
+    frame[["label", "d", "noise", "c", "b.x", "a"]].to_parquet(tmp_path / "d.parquet")
+    features = {"columns": ["a", "b.x", "c", "d"]}
+    assert judge(model, tmp_path / "d.parquet", label={"column": "label"}, features=features).correct == _expected(
+        model
+    )
+
+
+def test_the_index_of_pandas_in_parquet_is_no_column(tmp_path: Path, model: Path) -> None:
+    frame = pd.DataFrame(X, columns=list("abcd"), index=range(7, 37)).assign(label=Y)
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=True), tmp_path / "d.parquet")
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "d.parquet").names
+    result = judge(model, tmp_path / "d.parquet")
+    assert result.correct == _expected(model)
+    assert any("index that pandas" in sentence for sentence in result.inferred)
+
+
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 4), pa.large_list(pa.float64())])
 def test_parquet_with_a_column_of_lists(tmp_path: Path, model: Path, kind: Any) -> None:
     table = pa.table({"x": pa.array(X.tolist(), type=kind), "label": pa.array(Y)})
@@ -262,6 +281,7 @@ def test_columns_are_divided(
         ({"features": {"encoding": "multi_hot"}}, 5, (None,), 3, "input-misfit"),
         ({"features": {"shape": [4, 1]}}, 5, (4,), 3, "input-misfit"),
         ({"features": {"columns": ["c4", "c0"]}}, 5, (2,), 3, "input-misfit"),
+        ({"features": {"columns": ["c0", "c0"]}}, 5, (2,), 3, "input-misfit"),
         ({"features": {"columns": ["nope"]}}, 5, (1,), 3, "missing-column"),
         ({"label": {"column": "nope"}}, 5, (4,), 3, "missing-column"),
         ({"label": {"column": 5}}, 5, (4,), 3, "missing-column"),

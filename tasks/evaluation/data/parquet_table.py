@@ -6,6 +6,7 @@ their conversion. Format: Apache Parquet, magic ``PAR1``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.evaluation.data.tables import Matrix
 
 _MAX_LIST = 10_000_000
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class ParquetTable:
@@ -30,20 +32,21 @@ class ParquetTable:
         self.notes: Sequence[str] = []
         with _errors_as_verdicts():
             file = self._open()
-            self._schema = file.schema_arrow
-            self._rows = file.metadata.num_rows
-            if len(self._schema) > max_columns:
-                raise InvalidContent("too-many-columns", PLACE, f"{len(self._schema)} columns; at most {max_columns}")
-            names = list(self._schema.names)
+            names = list(file.schema_arrow.names)
+            if len(names) > max_columns:
+                raise InvalidContent("too-many-columns", PLACE, f"{len(names)} columns; at most {max_columns}")
             if len(set(names)) != len(names):
                 raise InvalidContent("duplicate-column", PLACE, "two columns have the same name")
-            if self._rows == 0:
+            if file.metadata.num_rows == 0:
                 raise InvalidContent("empty-data", PLACE, "the data file has no rows")
-            self.columns: Sequence[Column] = [Column(field.name, self._width(file, field)) for field in self._schema]
+            self._fields = [field for field in file.schema_arrow if not _PANDAS_INDEX.fullmatch(field.name)]
+            if len(self._fields) < len(names):
+                self.notes = ["The index that pandas has written into the Parquet file is no column of the data."]
+            self.columns: Sequence[Column] = [Column(field.name, self._width(file, field)) for field in self._fields]
 
     def blocks(self, selected: Sequence[int]) -> Iterator[Matrix]:
         """See `Table.blocks`."""
-        fields = [self._schema.field(position) for position in selected]
+        fields = [self._fields[position] for position in selected]
         columns = [self.columns[position] for position in selected]
         for field in fields:
             if not _is_numeric(_item_type(field.type)):
@@ -56,7 +59,7 @@ class ParquetTable:
         with _errors_as_verdicts():
             names = [field.name for field in fields]
             for batch in self._open().iter_batches(batch_size=rows, columns=names, use_threads=False):
-                block = _matrix(batch, columns, row)
+                block = _matrix([batch.column(name) for name in names], columns, row)
                 check_finite(block, row, columns)
                 yield block
                 row += batch.num_rows
@@ -64,7 +67,7 @@ class ParquetTable:
     def _open(self) -> Any:
         from pyarrow import parquet
 
-        return parquet.ParquetFile(self._path, memory_map=True, pre_buffer=False, buffer_size=BLOCK_BYTES)
+        return parquet.ParquetFile(self._path, memory_map=False, pre_buffer=False, buffer_size=BLOCK_BYTES)
 
     @staticmethod
     def _width(file: Any, field: Any) -> int:
@@ -113,20 +116,21 @@ def _is_numeric(kind: Any) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _matrix(batch: Any, columns: Sequence[Column], first_row: int) -> Matrix:
+def _matrix(arrays: Sequence[Any], columns: Sequence[Column], first_row: int) -> Matrix:
     import numpy as np
     import pyarrow as pa
 
-    block = np.empty((batch.num_rows, sum(column.width for column in columns)), dtype=np.float64)
+    rows = len(arrays[0])
+    block = np.empty((rows, sum(column.width for column in columns)), dtype=np.float64)
     position = 0
-    for array, column in zip(batch.columns, columns, strict=True):
+    for array, column in zip(arrays, columns, strict=True):
         values = array
         if not pa.types.is_primitive(array.type) and not pa.types.is_dictionary(array.type):
             values = _flat(array, column, first_row)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        block[:, position : position + column.width] = numbers.reshape(batch.num_rows, column.width)
+        block[:, position : position + column.width] = numbers.reshape(rows, column.width)
         position += column.width
     return block
 

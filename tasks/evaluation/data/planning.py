@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "regression"]
 LabelEncoding = Literal["index", "one_hot", "binary", "value"]
-_INDEX_COLUMN_NAMES = frozenset({"", "Unnamed: 0", "index", "__index_level_0__"})
+_INDEX_COLUMN_NAMES = frozenset({"", "Unnamed: 0", "index"})
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ def _feature_columns(
     declared = schema.features.columns if schema.features else None
     if declared is not None:
         chosen = tuple(_position(name, columns) for name in declared)
+        if len(set(chosen)) < len(chosen):
+            raise InvalidContent("input-misfit", PLACE, "the schema names a column twice among the features")
         if set(chosen) & set(labels):
             raise InvalidContent("input-misfit", PLACE, "a label column is among the features")
         return chosen

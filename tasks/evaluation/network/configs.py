@@ -82,7 +82,11 @@ def read_model(document: Any, *, generation: int, place: str, max_layers: int) -
     Raises InvalidContent for anything that is not understood or not allowed, naming its place.
     """
     reader = _Reader(generation, max_layers)
-    model = reader.model(document, place, 0)
+    try:
+        model = reader.model(document, place, 0)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        # A document of another form than every form that is known, in a way that no check above foresaw.
+        raise InvalidContent("model-config", place, f"not the form of a model: {error!s:.200}") from error
     return replace(model, notes=tuple(reader.notes))
 
 
@@ -115,8 +119,8 @@ class _Reader:
         self.notes: dict[str, None] = {}
 
     def model(self, document: Any, place: str, depth: int) -> ModelSpec:
-        if not isinstance(document, dict) or document.get("class_name") not in MODELS:
-            kind = document.get("class_name") if isinstance(document, dict) else type(document).__name__
+        kind = document.get("class_name") if isinstance(document, dict) else type(document).__name__
+        if not isinstance(document, dict) or not isinstance(kind, str) or kind not in MODELS:
             if isinstance(document, dict) and isinstance(kind, str) and kind not in LAYERS:
                 check_class(document, place)
             raise InvalidContent(

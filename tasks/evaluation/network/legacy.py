@@ -125,10 +125,11 @@ def _from_1(kind: str, settings: dict[str, Any], place: str) -> tuple[str, dict[
     renamed = {_SETTINGS_1.get(name, name): value for name, value in settings.items() if name not in dropped}
     if kind == "Embedding" and "units" in renamed:
         renamed["output_dim"] = renamed.pop("units")
-    if kind == "Flatten" or renamed.get("data_format") == "default":
+    order = renamed.get("data_format")
+    if kind == "Flatten" or order == "default":
         renamed.pop("data_format", None)
-    if "data_format" in renamed:
-        renamed["data_format"] = _FORMATS.get(renamed["data_format"], renamed["data_format"])
+    elif isinstance(order, str):
+        renamed["data_format"] = _FORMATS.get(order, order)
     if kind in ("LSTM", "GRU"):
         renamed.setdefault("recurrent_activation", "hard_sigmoid")
     return kind, renamed
@@ -136,7 +137,7 @@ def _from_1(kind: str, settings: dict[str, Any], place: str) -> tuple[str, dict[
 
 def _merge_from_1(settings: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
     mode = settings.get("mode")
-    if mode not in _MERGES_1 or settings.get("layers"):
+    if not isinstance(mode, str) or mode not in _MERGES_1 or settings.get("layers"):
         raise InvalidContent(
             "old-layer",
             place,

@@ -216,7 +216,7 @@ def activation(value: Any, reading: Reading) -> ActivationSpec | LayerSpec:
     activation layers that have no weights."""
     if value is None:
         return ActivationSpec("linear")
-    if isinstance(value, dict) and value.get("class_name") in ACTIVATION_LAYERS:
+    if isinstance(value, dict) and str(value.get("class_name")) in ACTIVATION_LAYERS:
         found = reading.read_layer(value)
         if isinstance(found, LayerSpec):
             return found
