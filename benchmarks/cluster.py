@@ -27,6 +27,7 @@ from tasks.verifying import Verification, ad_hoc_job
 from tasks.wire import AD_HOC_PRIORITY, wire_options
 from workers.demo.world import ETHER, World, WorldBuilder
 
+PATIENCE_SECONDS: Final = 300.0
 ACCURACY: Final = 0.675127
 SCORE: Final = 675_127
 BOUNTY_WEI: Final = 3 * ETHER // 10
@@ -61,11 +62,15 @@ class Cluster:
         self.example = _publish(world.ipfs, example)
         self._sent = 0
 
-    def verify(self) -> Evaluated:
-        """One ad-hoc verification of the reference example, as `tasks.verify(…).wait()` does it."""
+    def enqueue(self) -> Verification:
+        """Enqueue an ad-hoc verification of the reference example, as `tasks.verify` does."""
         job = ad_hoc_job(self.example.model_schema, self.example.data_schema, metric="accuracy", pass_mark=None)
         result = evaluation_chain(job, app=self.app, priority=AD_HOC_PRIORITY).apply_async()
-        return Verification(job, result).wait(timeout=120)
+        return Verification(job, result)
+
+    def verify(self) -> Evaluated:
+        """Enqueue one and wait for it."""
+        return self.enqueue().wait(timeout=PATIENCE_SECONDS)
 
     def warm(self) -> None:
         """Verify until every evaluate worker has a warm sandbox and the caches hold the files."""

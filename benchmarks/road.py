@@ -85,11 +85,14 @@ class Passage:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Many challenges at once. `busy` is the share of the evaluate workers' time that went into evaluations."""
+    """Many challenges at once. `busy` is the share of the evaluate workers' time that went into evaluations;
+    `evaluations` are those that ran, of which three a challenge are owed.
+    """
 
     challenges: int
     span_seconds: float
     busy: float
+    evaluations: int
 
     @property
     def per_minute(self) -> float:
@@ -135,7 +138,7 @@ class Observer:
         opened, committed, revealed, settled = (
             self._watch.seen(block[name]) for name in ("ChallengeCreated", "Committed", "Revealed", "Settled")
         )
-        runs = self._runs("evaluate", number)
+        runs = list({life.about: life for life in reversed(self._runs("evaluate", number))}.values())
         points = (
             opened,
             min(life.queued for life in self._lives("fetch", number)),
@@ -158,7 +161,8 @@ class Observer:
         ended = max(self._watch.seen(block["Settled"]) for block in blocks)
         runs = [life for number in numbers for life in self._runs("evaluate", number)]
         busy = sum(life.done - life.started for life in runs)
-        return Throughput(len(numbers), ended - started, busy / (EVALUATE_WORKERS * (ended - started)))
+        share = busy / (EVALUATE_WORKERS * (ended - started))
+        return Throughput(len(numbers), ended - started, share, len(runs))
 
     def _first_queued(self, name: str, number: int) -> list[float]:
         """When each account's first task of a name was enqueued: what is still leased may be enqueued again."""
@@ -190,6 +194,7 @@ def run(options: Options) -> Findings:
         figures[f"{key}_total_seconds"] = Sample(tuple(p.total for p in passages)).median
         figures[f"{key}_challenges_per_minute"] = throughput[name].per_minute
         figures[f"{key}_evaluating_share"] = throughput[name].busy
+        figures[f"{key}_evaluations_per_challenge"] = throughput[name].evaluations / throughput[name].challenges
     return Findings((_latency(latency), _stages(latency), _throughput(throughput)), figures)
 
 
@@ -276,12 +281,13 @@ def _throughput(throughput: dict[str, Throughput]) -> Table:
             seconds(found.span_seconds),
             f"{found.per_minute:.1f}",
             f"{100 * found.busy:.0f} %",
+            f"{found.evaluations} ({TERMS.k * found.challenges} owed)",
         )
         for name, found in throughput.items()
     )
     return Table(
         f"Many challenges at once, {EVALUATE_WORKERS} evaluate workers",
-        ("", "challenges", "first opened → last settled", "challenges/min", "evaluating"),
+        ("", "challenges", "first opened → last settled", "challenges/min", "evaluating", "evaluations"),
         rows,
         "three evaluations a challenge: each verifier does its own",
     )
