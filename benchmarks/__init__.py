@@ -17,6 +17,7 @@ BENCHMARKS: Final[Mapping[str, str]] = {
     "ad-hoc": "benchmarks.ad_hoc",
     "road": "benchmarks.road",
     "dispatch": "benchmarks.dispatch",
+    "sandbox": "benchmarks.sandbox",
     "content": "benchmarks.content",
     "chain": "benchmarks.transactions",
 }
