@@ -6,7 +6,13 @@ same).
 """
 
 import json
+import re
 from typing import Any
+
+MAX_NESTING = 200
+"""Levels of lists and objects in a document. Nothing that is published here needs more than a few."""
+
+_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def canonical_json(obj: Any) -> bytes:
@@ -31,12 +37,29 @@ def strict_json(text: str | bytes) -> Any:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
+    refuse_deep_json(text)
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError("JSON is nested too deeply") from error
+
+
+def refuse_deep_json(text: str, *, most: int = MAX_NESTING) -> None:
+    """Raise ValueError if parsing `text` as JSON would go deeper than `most` levels.
+
+    To be asked before `json.loads` sees a stranger's text. Its parser recurses in C, and the guard against that is
+    the process-wide recursion limit, which libraries raise far beyond what the stack holds (py_ecc, which web3
+    imports, sets 100,000): then a few kilobytes of brackets end the process instead of raising RecursionError.
+    """
+    depth = 0
+    for match in _TEXT_OR_BRACKET.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+            if depth > most:
+                raise ValueError(f"JSON is nested deeper than {most} levels")
+        elif mark in "]}":
+            depth -= 1
 
 
 def _check_keys(obj: Any) -> None:

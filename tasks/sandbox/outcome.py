@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from storage.canonical import refuse_deep_json
 from tasks.errors import (
     EvaluationError,
     EvaluationUnavailable,
@@ -89,8 +90,10 @@ def check_json(payload: bytes) -> object:
         SandboxFlood: it is not that.
     """
     try:
-        return json.loads(payload.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        text = payload.decode("utf-8")
+        refuse_deep_json(text)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except ValueError as error:
         raise SandboxFlood(f"the evaluation returned something that is not strict JSON: {error}") from None
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from storage.canonical import refuse_deep_json
 from tasks.errors import InvalidContent
 from tasks.evaluation.network import graphs
 from tasks.evaluation.network.layers import AUGMENTATION, INPUT, LAYERS, MODELS, check_class, read_settings
@@ -70,8 +71,9 @@ def parse_config(text: str, place: str) -> Any:
     if len(text) > MAX_CONFIG_BYTES:
         raise InvalidContent("model-config", place, f"{len(text):,} characters; at most {MAX_CONFIG_BYTES:,}")
     try:
+        refuse_deep_json(text)
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidContent("model-config", place, f"not JSON: {error!s:.200}") from error
     return _unwrap(document, place, 0)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from storage.canonical import refuse_deep_json
 from tasks.errors import InvalidContent
 from tasks.evaluation.files import archives, hdf5
 from tasks.evaluation.models import EvaluationRequest, ModelSummary
@@ -145,8 +146,10 @@ def _version(archive: archives.Archive) -> str:
     if _METADATA not in archive.names:
         return "3"
     try:
-        metadata = json.loads(archive.read(_METADATA, max_bytes=2**20))
-    except (ValueError, RecursionError) as error:
+        text = archive.read(_METADATA, max_bytes=2**20).decode("utf-8")
+        refuse_deep_json(text)
+        metadata = json.loads(text)
+    except ValueError as error:
         raise InvalidContent("model-config", f"{PLACE}:{_METADATA}", f"not JSON: {error!s:.200}") from error
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else "3"
