@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,44 @@ def test_a_line_wider_than_a_block_is_read(tmp_path: Path) -> None:
     table = open_table(path, max_columns=columns, declared=None, label=None)
     assert isinstance(table, CsvTable)
     assert sum(len(block) for block in table.blocks([0, columns - 1])) == 3
+
+
+class _MemoryWatch:
+    """The most memory that this process had, above what it had at first, in MiB."""
+
+    def __enter__(self) -> _MemoryWatch:
+        self._first, self.most, self._over = self._now(), 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @staticmethod
+    def _now() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.05):
+            self.most = max(self.most, self._now() - self._first)
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow_with_the_data_set(tmp_path: Path) -> None:
+    model = small_h5(tmp_path / "m.h5", inputs=50)
+    header = ",".join([*(f"x{column}" for column in range(50)), "label"]) + "\n"
+    rows = write_csv(tmp_path / "rows.csv", RANDOM.normal(size=(20_000, 50)), RANDOM.integers(0, 3, size=20_000))
+    content = rows.read_bytes()
+    most = []
+    for copies in (1, 4, 16):
+        path = tmp_path / "d.csv"
+        with path.open("wb") as file:
+            file.write(header.encode())
+            for _ in range(copies):
+                file.write(content)
+        with _MemoryWatch() as watch:
+            assert judge(model, path).rows == 20_000 * copies
+        most.append(watch.most)
+    assert most[2] < most[1] + 64, most

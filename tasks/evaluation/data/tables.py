@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float64]
 
 PLACE = "data"
-BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = 2**20
 PARQUET_MAGIC = b"PAR1"
 _HEAD_BYTES = 65_536
 _TEXT_CONTROLS = frozenset(b"\t\n\r\f\b\x0b\x1b")
