@@ -38,17 +38,17 @@ def _settles_well(cluster: Cluster, number: int) -> None:
     assert all(vote.payout_wei > 0 and vote.slashed_wei == 0 for vote in votes)
 
 
-def _wait_for_running(cluster: Cluster, task: str) -> None:
-    """Wait until some worker holds a delivery of this task."""
+def _wait_until_under_way(cluster: Cluster, number: int) -> None:
+    """Wait until the dispatcher has enqueued the challenge; its tasks take less than a second each."""
     client = redis.Redis.from_url(cluster.world.stack.url("broker"))
-    wanted = f'"task": "{task}"'.encode()
-    cluster.wait(lambda: any(wanted in raw for raw in client.hvals("unacked")), what=f"running {task}")
+    pattern = f"lease:*:{number}:evaluate:*"
+    cluster.wait(lambda: list(client.scan_iter(pattern)), what=f"leases of challenge {number}")
 
 
 def test_evaluate_workers_killed_in_the_middle(cluster: Cluster, seed: tuple[int, str]) -> None:
     stack, builder = cluster.world.stack, cluster.world.builder
     number = cluster.challenge(*seed, PATIENT)
-    _wait_for_running(cluster, "evaluate")
+    _wait_until_under_way(cluster, number)
     for name in ("evaluate-1", "evaluate-2"):
         stack.process(name).kill_session()
     for name in ("evaluate-1", "evaluate-2"):
@@ -71,7 +71,7 @@ def test_the_active_dispatcher_is_killed_and_a_stand_by_takes_over(cluster: Clus
 def test_redis_goes_away_and_comes_back(cluster: Cluster, seed: tuple[int, str]) -> None:
     stack = cluster.world.stack
     number = cluster.challenge(*seed, PATIENT)
-    _wait_for_running(cluster, "fetch")
+    _wait_until_under_way(cluster, number)
     stack.stop_service("broker")
     time.sleep(4)
     stack.start_service("broker")
@@ -90,7 +90,7 @@ def test_the_cache_redis_is_missing_all_the_time(cluster: Cluster, seed: tuple[i
 def test_a_stopping_worker_gives_its_task_back(cluster: Cluster, seed: tuple[int, str]) -> None:
     stack, builder = cluster.world.stack, cluster.world.builder
     number = cluster.challenge(*seed, PATIENT)
-    _wait_for_running(cluster, "evaluate")
+    _wait_until_under_way(cluster, number)
     for name in ("evaluate-1", "evaluate-2"):
         stack.process(name).send_signal(signal.SIGTERM)
     builder.start_evaluate_worker("evaluate-3", cluster.world.deployment)
