@@ -16,6 +16,7 @@ import gc
 import importlib
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -90,6 +91,14 @@ class Server:
 
     def serve(self) -> None:
         """Import what the children need and answer requests until the worker is gone."""
+        try:
+            self._serve()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the worker went away in the middle of a run
+        finally:
+            self._leave()
+
+    def _serve(self) -> None:
         started = time.monotonic()
         target = self._import()
         imported = round(time.monotonic() - started, 3)
@@ -105,6 +114,15 @@ class Server:
             message = WorkerMessage.model_validate_json(packet).body
             if isinstance(message, Run) and len(descriptors) == DESCRIPTORS_PER_RUN:
                 self._run(message, descriptors)
+
+    def _leave(self) -> None:
+        """Remove the folder on behalf of a worker that is gone, and may not have had the time to do it."""
+        if self._child is not None:
+            os.kill(self._child[0], signal.SIGKILL)
+            os.waitpid(self._child[0], 0)
+        if self._stage is not None:
+            self._stage.close()
+        shutil.rmtree(self._setup.workplace, ignore_errors=True)
 
     def _import(self) -> Target:
         """Load everything that a child will need, so that none of it is loaded twice."""

@@ -106,6 +106,10 @@ class Stage:
         self._placed.clear()
         self._made.clear()
 
+    def close(self) -> None:
+        """Let go of the root and of everything below it."""
+        primitives.unmount(self.root)
+
     def _show(self, source: str, path: str, *, device: bool = False) -> None:
         """Make `source` of the host visible as `path` under the root; symbolic links stay links."""
         target = Path(self.root + path)

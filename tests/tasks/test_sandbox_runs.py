@@ -296,7 +296,7 @@ sandbox.start()
 threading.Thread(target=ask, args=(sandbox, "sleep"), daemon=True).start()
 while len(descendants(os.getpid())) < {processes}:
     time.sleep(0.02)
-print(*descendants(os.getpid()), flush=True)
+print(*descendants(os.getpid()), sandbox._server.folder, flush=True)
 time.sleep(100)
 """
 
@@ -306,10 +306,12 @@ def test_everything_dies_with_the_worker(sandbox: Sandbox, off: str, processes: 
     script = _WORKER.format(root=str(TARGETS.parents[2]), off=off, processes=processes)
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
-        family = [int(process) for process in worker.stdout.readline().split()]
+        *processes_below, folder = worker.stdout.readline().split()
+        family = [int(process) for process in processes_below]
         worker.send_signal(signal.SIGKILL)
     assert len(family) >= processes
     end = time.monotonic() + 5
     while any(Path(f"/proc/{process}").exists() for process in family) and time.monotonic() < end:
         time.sleep(0.05)
     assert not [process for process in family if Path(f"/proc/{process}").exists()]
+    assert not Path(folder).exists()
