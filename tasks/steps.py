@@ -35,6 +35,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 RUNNING_LEASE_SECONDS = 30.0
 HANDOVER_LEASE_SECONDS = 120.0
+# A dispatcher that read the chain before a step was mined still takes it for owed, and a node may lag some blocks
+# behind another: were the lease free at once, a busy cluster would do a fifth of its evaluations twice.
+DONE_LEASE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 AD_HOC_RETRIES = 4
@@ -58,7 +61,8 @@ def host() -> str:
 def working(task: Task, job: Job, *, last: bool, deadline: float | None = None) -> Iterator[None]:
     """Guard a task's body: claim the step, keep it claimed, let it go.
 
-    `last` says that no task of the chain follows: the lease is then released, else handed over to the next task.
+    `last` says that no task of the chain follows: the lease then rests until every dispatcher has seen what was done,
+    else it is handed over to the next task.
     `deadline` (Unix seconds) replaces the job's, for a task that may go on after the evaluation's time is over.
 
     Raises:
@@ -85,11 +89,8 @@ def working(task: Task, job: Job, *, last: bool, deadline: float | None = None) 
     except PROTOCOL_ERRORS as error:
         _retry_or_raise(task, job, error)
     if lease is not None:
-        if last:
-            leases.release(lease.key, lease.token)
-        else:
-            handover = bounded_lease(HANDOVER_LEASE_SECONDS, job.deadline, time.time())
-            leases.rest(lease.key, lease.token, handover)
+        longest = DONE_LEASE_SECONDS if last else HANDOVER_LEASE_SECONDS
+        leases.rest(lease.key, lease.token, bounded_lease(longest, job.deadline, time.time()))
 
 
 def pause_before_retry(retries: int, *, jitter: float | None = None) -> float:
