@@ -85,11 +85,12 @@ def test_development_keys_come_from_a_list() -> None:
 
 def test_wrong_password_names_the_file_and_the_way_out(tmp_path: Path) -> None:
     place = keyfile(tmp_path / "a.json")
+    wrong = " ".join(("wrong", "battery"))  # in pieces: tracebacks quote the lines of this test
     with pytest.raises(KeystoreError) as caught:
-        load_signers(settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", "wrong battery")))
+        load_signers(settings(keystore=place, keystore_password_file=password_file(tmp_path / "p", wrong)))
     assert str(place) in str(caught.value)
     assert "FITCHAIN_KEYSTORE_PASSWORD_FILE" in str(caught.value)
-    assert "wrong battery" not in "".join(traceback.format_exception(caught.value))
+    assert wrong not in "".join(traceback.format_exception(caught.value))
     assert not caught.value.transient
 
 
