@@ -17,7 +17,7 @@ from chain.accounts import Signer, load_signers
 from chain.connection import connect
 from chain.errors import UnknownAccount
 from chain.journal import Journal
-from chain.outbox import Outbox
+from chain.outbox import Outbox, OutboxPolicy
 from chain.outbox_store import RedisOutboxStore
 from chain.settings import ChainSettings
 from storage import IPFS, Content, StorageSettings
@@ -112,7 +112,9 @@ def signer(account: str) -> Signer:
 @functools.cache
 def outbox(account: str) -> Outbox:
     """The outbox of an account, shared with every other submit worker through the broker's Redis."""
-    return Outbox(web3(), signer(account), RedisOutboxStore(settings().broker_url.get_secret_value()))
+    chain = chain_settings()
+    store = RedisOutboxStore(chain.outbox_url or settings().broker_url.get_secret_value())
+    return Outbox(web3(), signer(account), store, policy=OutboxPolicy.from_settings(chain))
 
 
 @functools.cache

@@ -162,18 +162,27 @@ class WorldBuilder:
     def start_cluster(self, deployment: Deployment, verifiers: tuple[str, ...]) -> tuple[str, str]:
         """Start workers, dispatcher and Flower; return Flower's address and its `user:password`."""
         common = self.environment(deployment)
-        self._start("fetch", ["worker", "fetch", "--concurrency", "2"], common, RoleName.FETCH)
+        self.start_fetch_worker(deployment)
         for index in range(1, EVALUATE_WORKERS + 1):
             self.start_evaluate_worker(f"evaluate-{index}", deployment)
         for index in range(1, len(verifiers) + 1):
-            name = f"submit-{index}"
-            environment = {**common, **self.key_environment(index)}
-            self._start(name, ["worker", "submit", "--name", name, "--concurrency", "1"], environment, RoleName.SUBMIT)
+            self.start_submit_worker(index, deployment)
         self.start_dispatcher("dispatcher", deployment, verifiers)
         port, auth = free_port(), f"operator:{secrets.token_urlsafe(12)}"
         flower = {**common, "FITCHAIN_FLOWER_PORT": str(port), "FITCHAIN_FLOWER_AUTH": auth}
         self._start("flower", ["flower"], flower)
         return f"http://127.0.0.1:{port}", auth
+
+    def start_fetch_worker(self, deployment: Deployment) -> None:
+        """The worker that fetches."""
+        arguments = ["worker", "fetch", "--concurrency", "2"]
+        self._start("fetch", arguments, self.environment(deployment), RoleName.FETCH)
+
+    def start_submit_worker(self, index: int, deployment: Deployment) -> None:
+        """The worker that holds the key of the verifier with this number (from 1)."""
+        name = f"submit-{index}"
+        environment = {**self.environment(deployment), **self.key_environment(index)}
+        self._start(name, ["worker", "submit", "--name", name, "--concurrency", "1"], environment, RoleName.SUBMIT)
 
     def start_evaluate_worker(self, name: str, deployment: Deployment) -> None:
         """One more worker that evaluates."""
