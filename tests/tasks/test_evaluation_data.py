@@ -160,7 +160,6 @@ def test_parquet_gives_the_same_as_csv(tmp_path: Path, model: Path) -> None:
 
 
 def test_parquet_columns_in_another_order_than_the_model_takes_them(tmp_path: Path, model: Path) -> None:
-    """Arrow gives columns in the order of the file, whatever the order in which they are asked for."""
     frame = pd.DataFrame(X, columns=["a", "b.x", "c", "d"]).assign(noise="text", label=Y)
     frame[["label", "d", "noise", "c", "b.x", "a"]].to_parquet(tmp_path / "d.parquet")
     features = {"columns": ["a", "b.x", "c", "d"]}

@@ -281,15 +281,19 @@ def _zip_bomb(folder: Path) -> Path:
     return path
 
 
-def _lying_zip(folder: Path) -> Path:
-    """A member whose directory entry declares fewer bytes than it unpacks to."""
-    path = _keras_file(folder)
-    content = bytearray(path.read_bytes())
-    at = content.index(b"PK\x01\x02")
-    size = struct.unpack_from("<I", content, at + 24)[0]
-    struct.pack_into("<I", content, at + 24, size // 2)
-    path.write_bytes(content)
-    return path
+def _lying_zip(factor: float) -> Callable[[Path], Path]:
+    """A member whose entry in the directory declares another size than it unpacks to."""
+
+    def make(folder: Path) -> Path:
+        path = _keras_file(folder)
+        content = bytearray(path.read_bytes())
+        at = content.index(b"PK\x01\x02")
+        size = struct.unpack_from("<I", content, at + 24)[0]
+        struct.pack_into("<I", content, at + 24, int(size * factor))
+        path.write_bytes(content)
+        return path
+
+    return make
 
 
 def _cut(make: Callable[[Path], Path], keep: float) -> Callable[[Path], Path]:
@@ -465,7 +469,9 @@ CASES: list[tuple[str, str, Callable[[Path], Path]]] = [
     ("assets", "zip-member", _keras(lambda members: members.update({"assets/vocabulary.txt": b"x"}))),
     ("a member twice", "zip-duplicate", _duplicate),
     ("zip bomb", "zip-bomb", _zip_bomb),
-    ("member that is longer than declared", "zip-damaged", _lying_zip),
+    ("member that is longer than declared", "zip-damaged", _lying_zip(0.5)),
+    ("member that is shorter than declared", "zip-damaged", _lying_zip(2)),
+    ("member that declares what no packing can hold", "zip-bomb", _lying_zip(2_000)),
     ("weights that are none", "hdf5-damaged", _keras(_swap_weights)),
     ("weights of another shape", "weights-mismatch", _keras(_weights_of_another)),
     ("weights left out", "weights-mismatch", _keras(_weights_missing)),

@@ -121,6 +121,16 @@ def _nested() -> Any:
     return keras.Model(given, layers.Dense(2)(layers.Dropout(0.3)(inner(given))))
 
 
+def _partly_frozen() -> Any:
+    """Weights of a frozen layer stand behind the others in an ``.h5``, whatever their place in the model."""
+    import keras
+    from keras import layers
+
+    base = keras.Sequential([keras.Input((4,)), layers.Dense(4), layers.BatchNormalization(), layers.Dense(5)])
+    base.layers[0].trainable = False
+    return _stack((4,), base, layers.Dense(2))
+
+
 def _states() -> Any:
     import keras
     from keras import layers
@@ -145,7 +155,19 @@ def _half() -> Any:
     return _stack((4,), layers.Dense(4, dtype="mixed_float16"), layers.Dense(2, dtype="float32"))
 
 
-CASES = [_plain, _images, _signals, _sequences, _attention, _shared, _nested, _states, _normalised, _half]
+CASES = [
+    _plain,
+    _images,
+    _signals,
+    _sequences,
+    _attention,
+    _shared,
+    _nested,
+    _partly_frozen,
+    _states,
+    _normalised,
+    _half,
+]
 
 
 def _saved(tmp_path: Path, make: Callable[[], Any], suffix: str) -> tuple[Path, Path, list[int]]:
