@@ -109,3 +109,21 @@ def rewrite_zip(source: Path, target: Path, change: Callable[[dict[str, bytes]],
         for name, content in members.items():
             archive.writestr(name, content)
     return target
+
+
+def keras_file(folder: Path) -> Path:
+    """The same kind of classifier as Keras 3 itself saves it."""
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    model.save(folder / "good.keras")
+    return folder / "good.keras"
+
+
+def judge_hostile(model: Path, data: Path, rule: str) -> None:
+    """Evaluate a hostile model, and hold the engine to a refusal by this rule that names a place."""
+    result = judge(model, data)
+    assert (result.verdict, result.rule) == ("invalid", rule), result.reason
+    assert result.place is not None and result.place.startswith("model")
+    assert result.reason is not None and len(result.reason) > len(result.place)
+    assert result.score is None and result.value is None
