@@ -96,6 +96,17 @@ class BareChain:
         self.receipt(HexBytes(self._rpc("eth_sendTransaction", transaction)))
         self._rpc("anvil_stopImpersonatingAccount", address)
 
+    @contextmanager
+    def one_block(self) -> Iterator[None]:
+        """Mine what is sent inside into one block, whatever its gas: a block a transaction slows the chain down."""
+        self._rpc("evm_setBlockGasLimit", hex(10**12))
+        self._rpc("evm_setAutomine", False)
+        try:
+            yield
+            self._rpc("evm_mine")
+        finally:
+            self._rpc("evm_setAutomine", True)
+
     def _rpc(self, method: str, *parameters: Any) -> Any:
         answer = self.w3.provider.make_request(cast("RPCEndpoint", method), list(parameters))
         if "error" in answer:

@@ -63,7 +63,7 @@ _TERMS = Terms(
     reveal_seconds=24 * 3600,
 )
 _GAS = 2_000_000
-_IN_FLIGHT = 100
+_BLOCK = 100
 _FIRST, _BOUNDED, _STEADY = "first tick", "first tick, default bound", "steady tick"
 _READ, _ENQUEUE = "bare read", "bare enqueue"
 
@@ -195,8 +195,9 @@ def open_challenges(chain: BareChain, count: int) -> str:
     model = registry.created_model(receipt["transactionHash"])
     chain.do(pool.deposit_call(count * _SLOT_WEI), chain.signer(_VERIFIER), gas=_GAS)
     call = pool.create_challenge_call(model, _SCHEMA, _TERMS, 10)
-    for _ in range(count // _IN_FLIGHT):
-        sent = [chain.send(call, consumer, gas=_GAS) for _ in range(_IN_FLIGHT)]
+    for _ in range(count // _BLOCK):
+        with chain.one_block():
+            sent = [chain.send(call, consumer, gas=_GAS) for _ in range(_BLOCK)]
         chain.receipt(sent[-1])
     if (opened := pool.number_of_assignments(chain.signer(_VERIFIER).address)) != count:
         raise WrongAnswer(f"{opened} challenges are open, not {count}")
