@@ -26,7 +26,8 @@ from chain.calls import ContractCall
 # The mnemonic that every development chain knows: its accounts exist nowhere else.
 MNEMONIC: Final = "test test test test test test test test test test test junk"
 FEE_WEI: Final = 100 * 10**9
-POLL_SECONDS: Final = 0.01
+POLL_SECONDS: Final = 0.002
+_LOOK_SECONDS: Final = 0.01
 
 
 class BareChain:
@@ -141,7 +142,7 @@ def watching_blocks(url: str) -> Iterator[BlockWatch]:
     w3 = Web3(HTTPProvider(url))
 
     def look() -> None:
-        while not stop.wait(POLL_SECONDS):
+        while not stop.wait(_LOOK_SECONDS):
             watch.note(w3.eth.block_number, time.time())
 
     thread = threading.Thread(target=look, name="block-watch", daemon=True)

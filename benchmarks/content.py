@@ -15,7 +15,6 @@ All on one file of 256 MiB of random bytes, in turns, floors included:
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -51,10 +50,10 @@ _PAIRS: Final = (
 
 
 class _InMemory:
-    """A target that costs no more than one copy."""
+    """A target that is there already and costs no more than one copy."""
 
     def __init__(self, size: int) -> None:
-        self._buffer = bytearray(size)
+        self._buffer = bytearray(os.urandom(size))  # written once, so that its pages are there
 
     def write_at(self, offset: int, data: memoryview) -> None:
         """Copy into place."""
@@ -67,7 +66,7 @@ class _InMemory:
 
 @dataclass(frozen=True)
 class Blob:
-    """The file, its bytes, its CID and its blocks, leaves first."""
+    """The file, its bytes, its CID and its blocks in the order in which nodes and caches send them."""
 
     path: Path
     data: bytes
@@ -78,18 +77,18 @@ class Blob:
 def run(options: Options) -> Findings:
     """Measure all pairs in turns."""
     size = 16 * MEBIBYTE if options.quick else SIZE_BYTES
-    blob = _blob(options.folder, size)
+    content, blob = _blob(options.folder, size)
     with LocalStack(options.folder / "stack", parts=("cache",)) as stack:
         url = stack.url("cache")
         cache = RedisCache(url, max_blob_bytes=2 * size)
         cache.put(blob.cid, blob.blocks, size)
-        content = _content(options.folder, blob)
+        target = _InMemory(size)
         subjects: dict[str, Callable[[], None]] = {
-            "verification": lambda: assemble(blob),
+            "verification": lambda: assemble(blob, target),
             "sha256": lambda: _hash(blob.data),
             "import": lambda: _import(blob.path),
             "read and sha256": lambda: _read(blob.path, hashed=True),
-            "Redis hit": lambda: _from_cache(cache, blob),
+            "Redis hit": lambda: _from_cache(cache, blob, target),
             "Redis GET": lambda: _pieces(cache.client, blob.cid, hashed=False),
             "Redis GET with hash": lambda: _pieces(cache.client, blob.cid, hashed=True),
             "disk hit": lambda: _open_and_read(content, blob),
@@ -101,11 +100,10 @@ def run(options: Options) -> Findings:
     return Findings((_table(samples, size),), figures)
 
 
-def assemble(blob: Blob) -> None:
-    """Offer every block, the root first, as a CAR brings them."""
-    target = _InMemory(len(blob.data))
+def assemble(blob: Blob, target: _InMemory) -> None:
+    """Offer every block."""
     with closing(Assembly(blob.cid, target, limits=Limits(len(blob.data)))) as assembly:
-        for cid, block in reversed(blob.blocks):
+        for cid, block in blob.blocks:
             assembly.offer(cid, block, source="memory")
         assert assembly.complete
 
@@ -133,8 +131,7 @@ def _open_and_read(content: Content, blob: Blob) -> None:
         _read(found.path, hashed=False)
 
 
-def _from_cache(cache: RedisCache, blob: Blob) -> None:
-    target = _InMemory(len(blob.data))
+def _from_cache(cache: RedisCache, blob: Blob, target: _InMemory) -> None:
     with closing(Assembly(blob.cid, target, limits=Limits(len(blob.data)))) as assembly:
         cache.fill(assembly, Deadline.after(600, idle_seconds=60))
 
@@ -149,23 +146,17 @@ def _pieces(client: redis.Redis, cid: CID, *, hashed: bool) -> None:
             digest.update(piece)
 
 
-def _blob(folder: Path, size: int) -> Blob:
-    data = os.urandom(size)
+def _blob(folder: Path, size: int) -> tuple[Content, Blob]:
+    """A host that has a blob of random bytes."""
     path = folder / "blob"
-    path.write_bytes(data)
-    blocks: list[tuple[CID, bytes]] = []
-    added = add_file(io.BytesIO(data), lambda cid, block: blocks.append((cid, bytes(block))))
-    return Blob(path, data, added.cid, blocks)
-
-
-def _content(folder: Path, blob: Blob) -> Content:
-    """A host that has the blob already."""
+    path.write_bytes(data := os.urandom(size))
     settings = StorageSettings(store_dir=folder / "blobs", ipfs_store=folder / "ipfs")
     ipfs = IPFS(settings=settings)
     content = Content(ipfs, DiskStore(settings.store_dir, max_bytes=settings.store_max_bytes), None, settings)
-    ipfs.store_file(blob.path)
-    with content.open(str(blob.cid)):
-        return content
+    cid = CID.parse(ipfs.store_file(path))
+    with content.open(str(cid)):
+        blocks = list(content.disk.skeleton(cid).blocks(cid, size, lambda at, count: data[at : at + count]))
+    return content, Blob(path, data, cid, blocks)
 
 
 def _share(samples: dict[str, Sample], ours: str, floor: str) -> float:
