@@ -1,8 +1,8 @@
 """A running cluster to measure: real services, contracts, three staked verifiers, worker processes, and the reference
 example published to it.
 
-The world is that of the demonstration (`workers.demo.world`); nothing is made faster for the benchmark. Only Flower is
-stopped, which counts events for people and would share the processors with what is measured.
+The world is that of the demonstration (`workers.demo.world`), with as many submit processes as the role has by default.
+There is no Flower, which counts events for people and would share the processors with what is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tasks.messages import Evaluated
 from tasks.settings import TasksSettings
 from tasks.verifying import Verification, ad_hoc_job
 from tasks.wire import AD_HOC_PRIORITY, wire_options
-from workers.demo.world import ETHER, World, WorldBuilder
+from workers.demo.world import ETHER, EVALUATE_WORKERS, World, WorldBuilder
+from workers.roles import ROLES, RoleName
 
 PATIENCE_SECONDS: Final = 300.0
 ACCURACY: Final = 0.675127
@@ -101,8 +102,12 @@ def running_cluster(folder: Path, example: Path, *, mining: Mining = EVERY_TRANS
         builder = WorldBuilder(stack)
         deployment = builder.deploy()
         verifiers = builder.verifiers(deployment)
-        flower_url, flower_auth = builder.start_cluster(deployment, verifiers)
-        stack.stop_process("flower")
+        builder.start_fetch_worker(deployment)
+        for number in range(1, EVALUATE_WORKERS + 1):
+            builder.start_evaluate_worker(f"evaluate-{number}", deployment)
+        for number in range(1, len(verifiers) + 1):
+            builder.start_submit_worker(number, deployment, processes=ROLES[RoleName.SUBMIT].concurrency)
+        builder.start_dispatcher("dispatcher", deployment, verifiers)
         builder.wait_for_workers()
         world = World(
             stack=stack,
@@ -113,8 +118,8 @@ def running_cluster(folder: Path, example: Path, *, mining: Mining = EVERY_TRANS
             provider=builder.actor("provider"),
             consumer=builder.actor("consumer"),
             verifiers=verifiers,
-            flower_url=flower_url,
-            flower_auth=flower_auth,
+            flower_url="",
+            flower_auth="",
             builder=builder,
         )
         yield Cluster(world, example)

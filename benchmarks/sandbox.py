@@ -72,7 +72,7 @@ def run(options: Options) -> Findings:
 
 
 def _echo(off: str, folder: Path) -> Sandbox:
-    settings = TasksSettings(sandbox_disable=off, sandbox_minimum="none")  # type: ignore[arg-type]
+    settings = TasksSettings(sandbox_disable=off, sandbox_minimum="none")
     return Sandbox(settings, target="bench_echo:main", prepare=None, import_paths=[folder])
 
 

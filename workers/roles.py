@@ -51,7 +51,8 @@ ROLES: Mapping[RoleName, Role] = {
     RoleName.FETCH: Role(RoleName.FETCH, concurrency=4, holds_keys=False),
     # One process per GPU or per core that is given to it: more of them are more workers (`--scale evaluate=N`).
     RoleName.EVALUATE: Role(RoleName.EVALUATE, concurrency=1, holds_keys=False),
-    RoleName.SUBMIT: Role(RoleName.SUBMIT, concurrency=2, holds_keys=True),
+    # A step waits for its block: with one process an account does one step a block, however many are owed.
+    RoleName.SUBMIT: Role(RoleName.SUBMIT, concurrency=4, holds_keys=True),
 }
 
 

@@ -178,11 +178,12 @@ class WorldBuilder:
         arguments = ["worker", "fetch", "--concurrency", "2"]
         self._start("fetch", arguments, self.environment(deployment), RoleName.FETCH)
 
-    def start_submit_worker(self, index: int, deployment: Deployment) -> None:
+    def start_submit_worker(self, index: int, deployment: Deployment, *, processes: int = 1) -> None:
         """The worker that holds the key of the verifier with this number (from 1)."""
         name = f"submit-{index}"
         environment = {**self.environment(deployment), **self.key_environment(index)}
-        self._start(name, ["worker", "submit", "--name", name, "--concurrency", "1"], environment, RoleName.SUBMIT)
+        arguments = ["worker", "submit", "--name", name, "--concurrency", str(processes)]
+        self._start(name, arguments, environment, RoleName.SUBMIT)
 
     def start_evaluate_worker(self, name: str, deployment: Deployment) -> None:
         """One more worker that evaluates."""
