@@ -21,6 +21,10 @@ build() { # MODULE VERSION PACKAGE OUTPUT [LINKER_FLAGS]
   source=$(cd "$work" && go mod download -json "$1@$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
   cp -r "$source" "$work/source"
   chmod -R u+w "$work/source"
+  # Kubo pins a hash map that reads internals of Go up to 1.25; its newer versions know newer Go as well.
+  if grep -q 'github.com/cockroachdb/swiss ' "$work/source/go.mod"; then
+    (cd "$work/source" && go get github.com/cockroachdb/swiss@latest)
+  fi
   (cd "$work/source" && go build -trimpath -ldflags "-s -w ${5:-}" -o "$TARGET/$4" "$3")
 }
 
