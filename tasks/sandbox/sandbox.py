@@ -322,4 +322,9 @@ def _pipes(server: socket.socket, request: bytes) -> Iterator[tuple[Channels, tu
 
 
 def _resolved(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    return tuple(str(Path(path).absolute()) for path in paths)
+    """Absolute paths of inputs. A host without namespaces would notice a missing one only by what the child says."""
+    absolute = tuple(Path(path).absolute() for path in paths)
+    for path in absolute:
+        if not path.exists():
+            raise SandboxRefused(f"the input {path} is not there: it was removed before the evaluation could read it")
+    return tuple(map(str, absolute))
