@@ -11,7 +11,7 @@ Layout of the folder (mode 0700):
 
     stack.json              what runs: names, URLs, sessions, logs
     logs/NAME.log           one file a process, appended to when it is started again
-    broker/ cache/ ipfs/    data of the services
+    broker/ cache/ chain/ ipfs/    data of the services
     blobs/ journal.sqlite   the disk store and the journal of the workers
 """
 
@@ -268,7 +268,7 @@ class LocalStack:
             case "cache":
                 return services.cache(self.folder / "cache", port, self._settings)
             case "chain":
-                return services.chain(port, self._settings, self._mining)
+                return services.chain(self.folder / "chain", port, self._settings, self._mining)
             case _:
                 return services.ipfs(self.folder / "ipfs", port)
 

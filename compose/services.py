@@ -98,10 +98,14 @@ def cache(folder: Path, port: int, settings: StackSettings) -> Service:
     return _redis("cache", "Redis, blob cache", folder, port, settings, policy)
 
 
-def chain(port: int, settings: StackSettings, mining: Mining) -> Service:
-    """The development chain, with anvil's twenty accounts of the public test mnemonic."""
+def chain(folder: Path, port: int, settings: StackSettings, mining: Mining) -> Service:
+    """The development chain, with anvil's twenty accounts of the public test mnemonic.
+
+    `folder` takes the states of old blocks, which anvil would otherwise leave in the user's home for ever.
+    """
     program = find_program("anvil", settings.anvil, "FITCHAIN_ANVIL")
     argv = [program, "--host", LOOPBACK, "--port", str(port), "--chain-id", str(CHAIN_ID), "--accounts", "20"]
+    argv += ["--cache-path", str(folder)]
     if mining.block_seconds is not None:
         argv += ["--block-time", f"{mining.block_seconds:g}"]
         if mining.at_once:

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,18 +74,20 @@ def anvil(*, options: tuple[str, ...] = ()) -> Iterator[str]:
     binary = anvil_path()
     if binary is None:
         pytest.fail("anvil is missing: run `make setup`, or set ANVIL_PATH")
-    process = subprocess.Popen(
-        [binary, "--port", "0", "--accounts", str(ACCOUNTS), "--gas-limit", str(BLOCK_GAS), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 -- it only calls prctl
-    )
-    try:
-        yield f"http://{_listening(process)}"
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryDirectory(prefix="anvil-") as states:
+        command = [binary, "--port", "0", "--accounts", str(ACCOUNTS), "--gas-limit", str(BLOCK_GAS)]
+        process = subprocess.Popen(
+            [*command, "--cache-path", states, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 -- it only calls prctl
+        )
+        try:
+            yield f"http://{_listening(process)}"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _listening(process: subprocess.Popen[str]) -> str:

@@ -283,7 +283,7 @@ def checks(command: Command, *options: str) -> tuple[int, dict[str, list[str]]]:
 
 
 def test_doctor_finds_all_well(on_chain: Command) -> None:
-    code, found = checks(on_chain.with_settings(sandbox_minimum="none"))
+    code, found = checks(on_chain.with_settings(sandbox_minimum="none", store_max_bytes="1GiB"))
     assert code == 0
     for name in ("versions", "broker", "cache", "ipfs", "store", "chain", "contracts", "keys", "accounts", "gpu"):
         assert found[name] == ["ok"], name
