@@ -141,7 +141,7 @@ class Node:
         with self._asking(f"the nonce of {address}"):
             return self._w3.eth.get_transaction_count(cast("ChecksumAddress", address), block)
 
-    def simulate(self, transaction: Mapping[str, Any], *, block: int | Literal["latest"] = "latest") -> None:
+    def simulate(self, transaction: Mapping[str, Any], *, block: int | Literal["latest", "pending"] = "latest") -> None:
         """Run a transaction without sending it.
 
         Raises CallReverted, with the contract's words, if it reverts.
@@ -152,11 +152,11 @@ class Node:
             except ContractLogicError as error:
                 raise CallReverted(decode_revert(error), reason=revert_reason(error)) from error
 
-    def gas_needed(self, transaction: Mapping[str, Any]) -> int:
+    def gas_needed(self, transaction: Mapping[str, Any], *, block: Literal["latest", "pending"] = "latest") -> int:
         """Units of gas that a transaction takes on the newest state. Raises CallReverted like `simulate`."""
         with self._asking("an estimate of gas"):
             try:
-                return self._w3.eth.estimate_gas(cast("TxParams", dict(transaction)))
+                return self._w3.eth.estimate_gas(cast("TxParams", dict(transaction)), block)
             except ContractLogicError as error:
                 raise CallReverted(decode_revert(error), reason=revert_reason(error)) from error
 

@@ -17,7 +17,8 @@ asked before anything is signed anew.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from hexbytes import HexBytes
 from web3 import Web3
@@ -156,15 +157,25 @@ class Outbox:
         return placed
 
     def _simulated_gas(self, call: ContractCall) -> int:
-        """Units of gas to allow for a call. Raises StepRejected if it would revert."""
+        """Units of gas to allow for a call. Raises StepRejected if it would revert.
+
+        The newest block may be older than a deadline that has passed meanwhile, on a chain without traffic for
+        ever: what it refuses is asked of the block in the making as well.
+        """
         transaction = {"from": self._sender, "to": call.to, "data": call.data, "value": call.value_wei}
         try:
-            self._node.simulate(transaction)
-            return int(self._node.gas_needed(transaction) * self._policy.gas_margin)
-        except CallReverted as error:
-            raise StepRejected(
-                f"{call.describe} would be refused: {error}. Nothing was sent.", reason=error.reason
-            ) from error
+            return self._gas_at(transaction, "latest")
+        except CallReverted:
+            try:
+                return self._gas_at(transaction, "pending")
+            except CallReverted as error:
+                raise StepRejected(
+                    f"{call.describe} would be refused: {error}. Nothing was sent.", reason=error.reason
+                ) from error
+
+    def _gas_at(self, transaction: Mapping[str, Any], block: Literal["latest", "pending"]) -> int:
+        self._node.simulate(transaction, block=block)
+        return int(self._node.gas_needed(transaction, block=block) * self._policy.gas_margin)
 
     def _check_deadline(self, call: ContractCall, deadline: float | None, head: Head) -> None:
         """Raise StepExpired once our clock or the chain's is past the deadline."""

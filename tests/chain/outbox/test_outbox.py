@@ -48,6 +48,22 @@ def test_what_would_revert_is_not_sent_and_says_why(market: Market) -> None:
     assert box.live() == []
 
 
+def test_a_deadline_that_passed_on_a_chain_without_blocks_counts() -> None:
+    with anvil() as url:
+        market = Market.open(Evm(url, steady_clock=False))
+        market.publish()
+        market.stake(3)
+        challenge = market.challenge()
+        box = outbox(market.evm)
+        with pytest.raises(StepRejected, match="not due"):
+            box.send("settle", market.pool.settle_call(challenge))
+        market.evm.rpc("evm_increaseTime", hex(TERMS.commit_seconds + 1))  # and no block is mined
+        head = market.evm.w3.eth.block_number
+        receipt = box.send("settle", market.pool.settle_call(challenge))
+        assert receipt.block == head + 1
+        assert market.pool.challenge(challenge).settled
+
+
 def test_what_is_not_owed_is_not_sent_and_asked_under_the_lock(fresh: Evm) -> None:
     store = MemoryOutboxStore()
     box = outbox(fresh, store=store)
