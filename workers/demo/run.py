@@ -151,7 +151,7 @@ def _print_addresses(console: Console, world: World, home: Path) -> None:
     console.print("\nTo use it from a shell:", style="bold")
     for name, value in world.builder.environment(world.deployment).items():
         console.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
-    console.print(f"\nTo stop it: python -m compose stop {home}", highlight=False, soft_wrap=True)
+    console.print(f"\nTo stop it: {sys.executable} -m compose stop {home}", highlight=False, soft_wrap=True)
 
 
 def _verdict(console: Console, endings: list[Ending]) -> int:
